@@ -1,0 +1,86 @@
+/* Every limit of the product, each with its unit, its arithmetic and its source.
+ *
+ * Nothing is allocated from a length that came from the wire, the disk or the application before
+ * that length was checked against one of these. Change a limit here and nowhere else. */
+#ifndef P2P_PROTO_LIMITS_H
+#define P2P_PROTO_LIMITS_H
+
+/* --- wire ------------------------------------------------------------------------------------ */
+
+/* A frame on the wire: 2 bytes of length, then at most 65 535 sealed bytes (Noise, section 3). */
+#define P2P_FRAME_HEADER_BYTES 2
+#define P2P_FRAME_SEALED_MAX   65535
+#define P2P_AEAD_TAG_BYTES     16
+#define P2P_FRAME_PLAIN_MAX    (P2P_FRAME_SEALED_MAX - P2P_AEAD_TAG_BYTES) /* 65 519 */
+/* A message is cut into fragments, so that a small one overtakes a big one (decisions 43). */
+#define P2P_FRAGMENT_MAX (16 * 1024)
+/* One message, after its fragments are put together (design 7). */
+#define P2P_MESSAGE_MAX (1024 * 1024)
+/* What unpacking one message may allocate: protobuf-c was measured to expand hostile input about
+ * 100 times, so the arena is bounded at a small multiple of the wire size plus a floor. */
+#define P2P_UNPACK_FLOOR_BYTES (64 * 1024)
+#define P2P_UNPACK_FACTOR      8
+
+/* --- handshake (design 7, decisions 31) ------------------------------------------------------- */
+#define P2P_HANDSHAKE_BYTES_MAX	  4096
+#define P2P_HANDSHAKE_TIMEOUT_MS  5000
+#define P2P_HANDSHAKES_MAX	  64 /* at once, on one node */
+#define P2P_HANDSHAKES_PER_IP_MAX 4  /* whose preface tag is not verified yet */
+#define P2P_EPOCH_KEYS_MAX	  4
+#define P2P_INVITE_KEYS_MAX	  64
+
+/* --- session ---------------------------------------------------------------------------------- */
+#define P2P_KEEPALIVE_MS      5000
+#define P2P_DEAD_MS	      15000
+#define P2P_SENDQ_BULK_MAX    (1024 * 1024) /* bytes waiting in one session, R58 */
+#define P2P_SENDQ_SMALL_MAX   (1024 * 1024)
+#define P2P_SENDQ_CONTROL_MAX (4 * 1024 * 1024)
+#define P2P_BULK_UNSENT_MAX   (128 * 1024) /* handed to the kernel, TCP_NOTSENT_LOWAT */
+#define P2P_BACKOFF_MIN_MS    250
+#define P2P_BACKOFF_MAX_MS    30000
+#define P2P_PEERS_MAX	      256  /* live sessions of one node */
+#define P2P_ADDRESSES_MAX     1024 /* entries of the address book */
+#define P2P_NAME_MAX	      64   /* bytes of a name for people */
+
+/* --- changesets (decisions 6, 8, 39, 46) ------------------------------------------------------ */
+#define P2P_SEGMENT_BYTES	  (64 * 1024)
+#define P2P_SEGMENTS_MAX	  16384
+#define P2P_CHANGESET_BYTES_MAX	  (1024ull * 1024 * 1024) /* 16 384 segments of 64 KiB */
+#define P2P_HEADER_BYTES_MAX	  (768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
+#define P2P_DEPS_MAX		  4096
+#define P2P_TABLES_MAX		  1024
+#define P2P_COLUMNS_MAX		  2000 /* SQLITE_MAX_COLUMN of a default build */
+#define P2P_KEY_COLUMNS_MAX	  64
+#define P2P_ORIGINS_MAX		  4096
+#define P2P_VALUE_BYTES_MAX	  (256 * 1024 * 1024)
+#define P2P_RECORD_BYTES_MAX	  (512 * 1024 * 1024)
+#define P2P_REPLICAS_MAX	  4096
+#define P2P_REPLICAS_PER_NODE_MAX 16
+#define P2P_BATCH_ROWS_MAX	  1000
+#define P2P_BATCH_BYTES_MAX	  (256 * 1024)
+#define P2P_STAGED_COUNT_MAX	  64 /* out-of-order changesets kept for one replica */
+#define P2P_STAGED_BYTES_MAX	  (1024 * 1024)
+#define P2P_NODE_STAGED_BYTES_MAX (1024ull * 1024 * 1024)
+#define P2P_CREDIT_BYTES	  (2 * 1024 * 1024) /* granted to a fresh session */
+#define P2P_GROUP_CHANGESETS_MAX  65536
+#define P2P_RECORDS_MAX		  16384	       /* membership and schema records of a mesh */
+#define P2P_RECORD_BODY_MAX	  (512 * 1024) /* one signed record; a CREATE text can be long */
+
+/* --- clocks (decisions 42) -------------------------------------------------------------------- */
+#define P2P_CLOCK_AHEAD_MAX_MS (5 * 60 * 1000)
+/* Causal lengths grow by one per delete or re-insert; a greater step is hostile. */
+#define P2P_CAUSAL_LENGTH_MAX (1ull << 40)
+
+/* --- discovery (decisions 37) ----------------------------------------------------------------- */
+#define P2P_BEACON_BYTES      256
+#define P2P_BEACON_REPLAY_MAX 4096
+#define P2P_SEEDS_MAX	      64
+
+_Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a frame");
+_Static_assert(P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX, "a segment fits into a message");
+_Static_assert(P2P_HEADER_BYTES_MAX + P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX,
+	       "the greatest header and a segment fit into a message");
+_Static_assert((unsigned long long)P2P_SEGMENT_BYTES *P2P_SEGMENTS_MAX == P2P_CHANGESET_BYTES_MAX,
+	       "segments cover the greatest changeset");
+
+#endif
