@@ -91,6 +91,20 @@ static void hasher_add_lower(struct p2p_hasher *hasher, const char *name)
 	}
 }
 
+void p2p_kdf(uint8_t out[P2P_KEY_BYTES], const uint8_t secret[P2P_KEY_BYTES], const char *label)
+{
+	static const char domain[] = "p2pnode/kdf/1";
+	crypto_generichash_state state;
+
+	p2p_require(label != NULL);
+	p2p_require(crypto_generichash_init(&state, secret, P2P_KEY_BYTES, P2P_KEY_BYTES) == 0);
+	p2p_require(crypto_generichash_update(&state, (const uint8_t *)domain, strlen(domain)) ==
+		    0);
+	p2p_require(crypto_generichash_update(&state, (const uint8_t *)label, strlen(label)) == 0);
+	p2p_require(crypto_generichash_final(&state, out, P2P_KEY_BYTES) == 0);
+	sodium_memzero(&state, sizeof(state));
+}
+
 void p2p_table_id(struct p2p_id *out, const char *name)
 {
 	struct p2p_hasher hasher;

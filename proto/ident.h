@@ -65,6 +65,10 @@ void p2p_hasher_final(struct p2p_hasher *hasher, void *out, size_t out_len);
 /* BLAKE2b-256 of bytes as they are, no domain: segments, records. */
 void p2p_hash_bytes(struct p2p_hash *out, const void *data, size_t len);
 
+/* A key for one purpose from a secret: BLAKE2b-256 keyed with the secret over "p2pnode/kdf/1" and
+ * the label ("psk", "preface", "beacon"). The caller wipes out. */
+void p2p_kdf(uint8_t out[P2P_KEY_BYTES], const uint8_t secret[P2P_KEY_BYTES], const char *label);
+
 /* Table id: of the lower-case (ASCII) name at enabling (decisions 11). */
 void p2p_table_id(struct p2p_id *out, const char *name);
 /* Column id: of the lower-case name inside its table. */

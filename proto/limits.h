@@ -29,6 +29,11 @@
 #define P2P_EPOCH_KEYS_MAX	  4
 #define P2P_INVITE_KEYS_MAX	  64
 
+#define P2P_VERSIONS_MAX 16 /* versions that one side may offer */
+#define P2P_SOFTWARE_MAX 64 /* bytes of the name and version of a program */
+/* Prefaces seen lately: a replayed one is from a stranger, and a stranger gets no byte. */
+#define P2P_PREFACE_REPLAY_MAX 4096
+
 /* --- session ---------------------------------------------------------------------------------- */
 #define P2P_KEEPALIVE_MS      5000
 #define P2P_DEAD_MS	      15000
@@ -36,6 +41,14 @@
 #define P2P_SENDQ_SMALL_MAX   (1024 * 1024)
 #define P2P_SENDQ_CONTROL_MAX (4 * 1024 * 1024)
 #define P2P_BULK_UNSENT_MAX   (128 * 1024) /* handed to the kernel, TCP_NOTSENT_LOWAT */
+#define P2P_LINK_CHUNK_MAX    (64 * 1024)  /* bytes that a link takes or hands up at once */
+#define P2P_SEND_BATCH_BYTES  (32 * 1024)  /* frames joined into one write of a link */
+#define P2P_CLOSE_DRAIN_MS    1000	   /* what was queued before an orderly close goes out */
+#define P2P_CLOSE_TEXT_MAX    200	   /* bytes of the reason that a peer is told */
+#define P2P_PROBE_MS	      1000	   /* an old session's time to answer (decisions 44) */
+#define P2P_REKEY_FRAMES      65536	   /* at most 1 GiB of fragments under one key */
+#define P2P_ADDRESS_TEXT_MAX  128	   /* bytes of an address for people, with its 0 */
+#define P2P_LISTENERS_MAX     16
 #define P2P_BACKOFF_MIN_MS    250
 #define P2P_BACKOFF_MAX_MS    30000
 #define P2P_PEERS_MAX	      256  /* live sessions of one node */

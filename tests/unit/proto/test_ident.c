@@ -99,6 +99,22 @@ static void derived_ids_are_golden(void **state)
 	assert_string_equal(text, "e14e00ce52f04eb8b3d3e6c2c722160d");
 }
 
+static void derived_keys_are_golden(void **state)
+{
+	uint8_t secret[P2P_KEY_BYTES], key[P2P_KEY_BYTES];
+	char text[2 * P2P_KEY_BYTES + 1];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(secret); i++)
+		secret[i] = (uint8_t)i;
+	p2p_kdf(key, secret, "psk");
+	p2p_hex(text, key, sizeof(key));
+	/* python3: hashlib.blake2b(b"p2pnode/kdf/1psk", key=bytes(range(32)), digest_size=32) */
+	assert_string_equal(text,
+			    "41f8199f4c010b21d91b9f31da9df5898748371ab1c2193b05912b237d5399bd");
+}
+
 static void clocks_order_by_stamp_then_replica(void **state)
 {
 	struct p2p_clock a = {{5}, {{1}}}, b = {{5}, {{2}}}, c = {{6}, {{0}}};
@@ -118,6 +134,7 @@ int main(void)
 		cmocka_unit_test(hex_round_trips),
 		cmocka_unit_test(names_fold_as_sqlite_folds_them),
 		cmocka_unit_test(derived_ids_are_golden),
+		cmocka_unit_test(derived_keys_are_golden),
 		cmocka_unit_test(clocks_order_by_stamp_then_replica),
 	};
 
