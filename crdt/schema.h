@@ -1,0 +1,97 @@
+/* Tables as the replicator sees them: which can be replicated, their key, columns, slots, schema
+ * records.
+ *
+ * A table is described by what SQLite says (PRAGMA table_xinfo, index_list, sqlite_schema), never
+ * by parsing SQL of our own. */
+#ifndef P2P_CRDT_SCHEMA_H
+#define P2P_CRDT_SCHEMA_H
+
+#include <stdbool.h>
+
+#include "crdt/record.h"
+#include "proto/buf.h"
+#include "proto/error.h"
+#include "proto/ident.h"
+
+struct sqlite3;
+
+enum p2p_table_state {
+	P2P_TABLE_LIVE,	   /* replicated and present here */
+	P2P_TABLE_WAITING, /* replicated in the mesh, not (yet) in this file */
+	P2P_TABLE_REFUSED, /* cannot be replicated; reason says why */
+	P2P_TABLE_LOCAL,   /* could be, is not enabled */
+};
+
+enum p2p_collation { P2P_COLLATE_BINARY, P2P_COLLATE_NOCASE, P2P_COLLATE_RTRIM };
+
+enum p2p_column_flags {
+	P2P_COLUMN_KEY = 1,
+	P2P_COLUMN_GENERATED = 2, /* computed by SQLite: not replicated */
+	P2P_COLUMN_NOT_NULL = 4,
+	P2P_COLUMN_COUNTER = 8,
+};
+
+struct p2p_column {
+	char *name; /* owned; as declared */
+	struct p2p_id id;
+	uint32_t slot; /* index into rowstate cells; UINT32_MAX for generated columns */
+	uint32_t flags;
+	uint32_t key_pos;	      /* 0-based place in the key, when KEY */
+	enum p2p_collation collation; /* of key columns */
+	char affinity; /* 'A' blob/none, 'B' text, 'C' numeric, 'D' integer, 'E' real */
+};
+
+struct p2p_table {
+	uint32_t number; /* local, from 1; names the p2p_row_<number> table and journal entries */
+	struct p2p_id id;
+	char *name;   /* owned */
+	char *reason; /* owned; why REFUSED, else NULL */
+	enum p2p_table_state state;
+	bool generated_identity; /* lone INTEGER PRIMARY KEY */
+	bool without_rowid;
+	struct p2p_column *columns; /* owned, in declared order */
+	uint32_t column_count;
+	uint32_t slot_count; /* slots given out so far, dropped columns included */
+	uint32_t key_count;
+	uint32_t *key;		/* owned: column indices in key order */
+	struct p2p_hash schema; /* hash of the schema record in force here */
+};
+
+void p2p_table_deinit(struct p2p_table *table);
+
+/* Reads one table of the file as it is now, without numbers and slots (all 0). Views, virtual
+ * tables, shadow tables, tables without a key, keys with a collation of the application, names that
+ * begin with sqlite_ or p2p_ and migration bookkeeping tables (design 4.5) come out REFUSED with
+ * the reason and what to do in table->reason. P2P_ENOENT: no such object. P2P_ENOMEM, P2P_EIO,
+ * P2P_ECORRUPT. */
+int p2p_schema_read_table(struct sqlite3 *db, const char *name, struct p2p_table *out,
+			  struct p2p_error *err) P2P_MUST_CHECK;
+/* Calls each for every table, view and virtual table of the file in name order, also refused ones.
+ * The callback takes over *table on 0; a non-zero result ends the walk and is returned. */
+int p2p_schema_each(struct sqlite3 *db, int (*each)(void *ctx, struct p2p_table *table), void *ctx,
+		    struct p2p_error *err) P2P_MUST_CHECK;
+
+/* Builds the body of a Schema record (proto) of a table: name, identity, columns with ids, the
+ * CREATE texts of the table and its indexes as they stand in sqlite_schema. */
+int p2p_schema_describe(struct sqlite3 *db, const struct p2p_table *table, struct p2p_buf *out_body,
+			struct p2p_error *err) P2P_MUST_CHECK;
+/* Checks the CREATE texts of a Schema body in an empty in-memory database under the authorizer
+ * (decisions 59) and then creates table and indexes in db. P2P_EREFUSED names the reason: anything
+ * but one CREATE TABLE and its CREATE [UNIQUE] INDEXes, foreign functions, reserved names, a
+ * resulting sqlite_schema row that differs. P2P_EEXIST: the table is there already (nothing done).
+ */
+int p2p_schema_create(struct sqlite3 *db, const void *body, size_t len,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+
+/* Canonical identity bytes of a key: values folded as SQLite compares them (affinity applied,
+ * NOCASE to lower case, RTRIM trimmed, integral REALs to INTEGER), encoded one after the other.
+ * values in key order. Returns P2P_IDENTITY_NULL_KEY when one is NULL (such a row is not
+ * replicated). */
+#define P2P_IDENTITY_NULL_KEY 1
+int p2p_identity_of_key(struct p2p_buf *out, const struct p2p_table *table,
+			const struct p2p_value *values) P2P_MUST_CHECK;
+/* The canonical values back, borrowed from key bytes; room for table->key_count. P2P_EPROTO. */
+int p2p_identity_key_values(const struct p2p_table *table, const void *key, size_t len,
+			    struct p2p_value *values) P2P_MUST_CHECK;
+
+#endif
