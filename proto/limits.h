@@ -88,6 +88,28 @@
 #define P2P_BEACON_BYTES      256
 #define P2P_BEACON_REPLAY_MAX 4096
 #define P2P_SEEDS_MAX	      64
+/* One fixed port and group for all meshes: IPv4 in the local scope of RFC 2365, IPv6 link-local.
+ * Shared by all nodes of a host, so nothing is ever sent to the port by unicast. */
+#define P2P_DISCOVERY_PORT	 47473
+#define P2P_DISCOVERY_GROUP4	 "239.255.74.73"
+#define P2P_DISCOVERY_GROUP6	 "ff02::7032:706e"
+#define P2P_INTERFACES_MAX	 64
+#define P2P_INTERFACES_LIST_MS	 5000 /* listed again that often */
+#define P2P_BEACON_MIN_MS	 5000 /* interval: members / 10 s, clamped to these two */
+#define P2P_BEACON_MAX_MS	 60000
+#define P2P_BEACON_SOONEST_MS	 500 /* between two beacons, whatever asks for one */
+#define P2P_BEACON_ADDRESSES_MAX 4
+#define P2P_DATAGRAMS_WAKEUP_MAX 64 /* read in one wake-up of the loop */
+/* Datagrams looked at in a second; trying all 4 + 64 keys on one takes about 0.1 ms. */
+#define P2P_DATAGRAMS_RATE	  1000
+#define P2P_DATAGRAMS_HOST_RATE	  250 /* of one address: 50 nodes can live on 127.0.0.1 */
+#define P2P_DIALS_MAX		  16  /* at once; unproven addresses get at most half of them */
+#define P2P_DIALS_RATE		  50  /* new ones in a second */
+#define P2P_ADDRESSES_PINNED_MAX  256 /* seeds and addresses of tickets: never evicted */
+#define P2P_ADDRESSES_CLAIMED_MAX 256 /* told by others, not heard or reached by ourselves */
+#define P2P_ADDRESSES_HOST_MAX	  64  /* unproven ports of one address */
+#define P2P_SEED_ADDRESSES_MAX	  8   /* addresses that one name resolves to */
+#define P2P_SEED_TEXT_MAX	  264 /* a name of 253 bytes, brackets, scope, colon, port */
 
 _Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a frame");
 _Static_assert(P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX, "a segment fits into a message");
