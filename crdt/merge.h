@@ -1,0 +1,56 @@
+/* Merge: remote changesets become rows, in one transaction with their clocks and the vector
+ * (rules.md).
+ *
+ * Idempotent, commutative, associative: applying a changeset into any state that contains it
+ * changes nothing. Triggers and foreign keys are off; values are bit-exact. Numbers of rows with
+ * generated identity are projected at commit: the earliest claim has its number, every other shows
+ * a temporary negative one, the same on every node. */
+#ifndef P2P_CRDT_MERGE_H
+#define P2P_CRDT_MERGE_H
+
+#include "crdt/authority.h"
+#include "crdt/changeset.h"
+#include "crdt/sidelog.h"
+#include "crdt/store.h"
+
+struct p2p_merge;
+
+struct p2p_merge_config {
+	struct p2p_store *store;	       /* all borrowed for the merge's life */
+	const struct p2p_authority *authority; /* schema records by hash */
+	const struct p2p_log *log;
+};
+
+struct p2p_merge_counts {
+	uint64_t records; /* read */
+	uint64_t rows;	  /* of the application's table inserted, updated or deleted */
+	uint64_t cells_won, cells_lost; /* concurrent or older sides that lost */
+	uint64_t waiting;		/* kept for an unknown table or column */
+	uint64_t parked;
+};
+
+int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out) P2P_MUST_CHECK;
+void p2p_merge_free(struct p2p_merge *merge); /* NULL allowed */
+
+/* Inside the caller's write transaction (p2p_store_begin_write; journal captured and folded):
+ * applies one changeset whose header and segments were verified before. next() gives its records
+ * one after the other (p2p_body_reader_next). Moves the vector entry of header->replica. Malformed
+ * records end with P2P_EPROTO: the caller rolls back and holds the replica. */
+struct p2p_merge_source {
+	const struct p2p_header *header;
+	struct p2p_hash hash; /* of the header: the new head */
+	void *ctx;
+	int (*next)(void *ctx, const uint8_t **out_data, size_t *out_len);
+};
+int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *source,
+		    struct p2p_merge_counts *counts, struct p2p_error *err) P2P_MUST_CHECK;
+/* A number of a table may have another holder now (also from p2p_capture_fold()): projected by
+ * finish(). */
+int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table,
+			   int64_t number) P2P_MUST_CHECK;
+/* Projects what apply and touch_number left to project; before the caller's commit. After a
+ * rollback call p2p_merge_reset() instead. */
+int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_merge_reset(struct p2p_merge *merge);
+
+#endif
