@@ -84,7 +84,6 @@ struct p2p_handshake {
 	struct p2p_noise noise;
 	struct p2p_buf in;
 	size_t received_bytes;
-	uint8_t ephemeral_secret[P2P_KEY_BYTES];
 	char text[160]; /* why it failed, for people */
 };
 
