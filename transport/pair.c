@@ -213,7 +213,7 @@ bool p2p_wire_pump(struct p2p_wire *wire, size_t chunk_bytes)
 			moved |= pump_end(pair, 0, chunk_bytes);
 			moved |= pump_end(pair, 1, chunk_bytes);
 		}
-		if (pair->ends[0].closed && pair->ends[1].closed) {
+		if (!pair->held && pair->ends[0].closed && pair->ends[1].closed) {
 			tmp = pair->link.next; /* events may have added pairs */
 			pair_free(wire, pair);
 		}

@@ -35,7 +35,8 @@ bool p2p_wire_run(struct p2p_wire *wire, size_t chunk_bytes, unsigned int rounds
 /* Pairs that are not freed yet. */
 size_t p2p_wire_count(const struct p2p_wire *wire);
 
-/* For a simulator that moves bytes itself: a held pair is passed over by p2p_wire_pump(). */
+/* For a simulator that moves bytes itself: a held pair is passed over by p2p_wire_pump(), and
+ * not freed either. */
 void p2p_pair_hold(struct p2p_pair *pair, bool held);
 /* Bytes on their way to end `to` (0 or 1). */
 size_t p2p_pair_waiting(const struct p2p_pair *pair, unsigned int to);

@@ -50,13 +50,14 @@ struct p2p_transport_events {
 	/* After P2P_EBUSY: there is room again, at least half of each queue. */
 	void (*writable)(void *ctx, struct p2p_session *session);
 	/* Exactly once for each session_up, the last of a session. code: 0 (closed in order by
-	 * either side), P2P_EDUPLICATE (replaced by a newer session, whose session_up follows),
-	 * P2P_ECLONE (this key runs twice, and the other one was first), or what went wrong; text
-	 * for people, borrowed. Unsent messages are gone. */
+	 * either side), P2P_EDUPLICATE (replaced by a newer session, whose session_up follows, or
+	 * given up for an older one), P2P_ECLONE (the peer found that our key runs twice, and the
+	 * other one was first), or what went wrong; text for people, borrowed. Unsent messages are
+	 * gone. */
 	void (*session_down)(void *ctx, struct p2p_session *session, int code, const char *text);
 	/* A link that ended before it was a session; once for each link that had no session_up.
-	 * P2P_EDUPLICATE: an older session with this peer is alive, or we met ourselves.
-	 * NULL allowed. info is borrowed. */
+	 * P2P_EDUPLICATE: an older session with this peer (or with another process under its key)
+	 * is alive, or we met ourselves; P2P_ECLONE: as above. NULL allowed. info is borrowed. */
 	void (*failed)(void *ctx, const struct p2p_session_info *info, int code, const char *text);
 };
 
@@ -86,7 +87,8 @@ void p2p_transport_free(struct p2p_transport *transport); /* NULL allowed */
  * p2p_transport_count() is 0, or when it does not want to wait any longer. */
 void p2p_transport_stop(struct p2p_transport *transport, const char *text);
 
-/* A link that somebody opened to us. Taken in any case: a refused one is closed, with `failed`.
+/* A link that somebody opened to us. Taken in any case: a refused one is closed, with `failed`
+ * (without it only if memory ran out).
  * address: for people; up to its last colon it says who counts as one address for the limits. */
 void p2p_transport_accept(struct p2p_transport *transport, struct p2p_link *link,
 			  const char *address);
