@@ -4,7 +4,17 @@
  * Idempotent, commutative, associative: applying a changeset into any state that contains it
  * changes nothing. Triggers and foreign keys are off; values are bit-exact. Numbers of rows with
  * generated identity are projected at commit: the earliest claim has its number, every other shows
- * a temporary negative one, the same on every node. */
+ * a temporary negative one, the same on every node (crdt/numbers.h). Rows that a constraint keeps
+ * out are parked (crdt/parked.h).
+ *
+ * The merged state of a row is (causal length, born, clock of birth or death, clock and value of
+ * each cell). The row clock is the greatest of the births or deletes of that causal length. A row
+ * is shown when a record that says all of it was merged in its life and, with generated identity,
+ * it claims a number. Columns that its records do not name have their default, and no clock.
+ *
+ * Not merged yet, but never lost: counters, references, loose numbers and yields. A record with one
+ * of them, or with a column that is not here, is merged as far as it can be and kept whole in
+ * `waiting`, as one of an unknown table, schema record or kind is. */
 #ifndef P2P_CRDT_MERGE_H
 #define P2P_CRDT_MERGE_H
 
@@ -22,10 +32,11 @@ struct p2p_merge_config {
 };
 
 struct p2p_merge_counts {
-	uint64_t records; /* read */
-	uint64_t rows;	  /* of the application's table inserted, updated or deleted */
-	uint64_t cells_won, cells_lost; /* concurrent or older sides that lost */
-	uint64_t waiting;		/* kept for an unknown table or column */
+	uint64_t records;    /* read */
+	uint64_t rows;	     /* of the application's table inserted, updated or deleted */
+	uint64_t cells_won;  /* written */
+	uint64_t cells_lost; /* older than, or concurrent with, what is here */
+	uint64_t waiting;    /* kept for an unknown table or column */
 	uint64_t parked;
 };
 
@@ -48,8 +59,11 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
  * finish(). */
 int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table,
 			   int64_t number) P2P_MUST_CHECK;
+/* Rows of a table may be shown again that were parked, or must give way: looked at by finish(). */
+int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
 /* Projects what apply and touch_number left to project; before the caller's commit. After a
- * rollback call p2p_merge_reset() instead. */
+ * rollback, before p2p_store_reopen() and after p2p_store_load() call p2p_merge_reset() instead: it
+ * drops what is pending, statements and what is kept of tables. */
 int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_merge_reset(struct p2p_merge *merge);
 

@@ -1,0 +1,322 @@
+/* A row finds its place; see rowwork.h. */
+#include "crdt/rowwork.h"
+
+#include <string.h>
+
+#include "crdt/parked.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+void p2p_rowwork_init(struct p2p_rowwork *work)
+{
+	memset(work, 0, sizeof(*work));
+	p2p_buf_init(&work->key, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&work->values, P2P_RECORD_BYTES_MAX);
+	p2p_rowstate_init(&work->state);
+	p2p_cells_init(&work->cells);
+	p2p_cells_init(&work->stored);
+}
+
+void p2p_rowwork_deinit(struct p2p_rowwork *work)
+{
+	p2p_buf_deinit(&work->key);
+	p2p_buf_deinit(&work->values);
+	p2p_rowstate_deinit(&work->state);
+	p2p_cells_deinit(&work->cells);
+	p2p_cells_deinit(&work->stored);
+}
+
+static int rowwork_fetch(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	int rc = p2p_cells_reset(&work->cells, target->table->column_count);
+
+	work->number = 0;
+	p2p_buf_reset(&work->values);
+	if (!rc)
+		rc = p2p_store_row_get(target->store, target->table, work->key.data, work->key.len,
+				       &work->state, &work->number);
+	if (rc == P2P_ENOENT) {
+		work->state.causal_length = 0;
+		work->state.flags = 0;
+		work->state.stamp = 0;
+		work->state.replica = 0;
+		rc = 0;
+	}
+	return rc;
+}
+
+int p2p_rowwork_load(struct p2p_rowwork *work, struct p2p_target *target,
+		     const struct p2p_identity *identity)
+{
+	int rc;
+
+	work->identity = *identity;
+	p2p_buf_reset(&work->key);
+	p2p_identity_put(&work->key, identity);
+	rc = p2p_buf_error(&work->key);
+	return rc ? rc : rowwork_fetch(work, target);
+}
+
+int p2p_rowwork_load_key(struct p2p_rowwork *work, struct p2p_target *target, const void *key,
+			 size_t key_len)
+{
+	struct p2p_reader reader;
+	int rc;
+
+	p2p_buf_reset(&work->key);
+	p2p_buf_put(&work->key, key, key_len);
+	rc = p2p_buf_error(&work->key);
+	if (rc)
+		return rc;
+	p2p_reader_init(&reader, work->key.data, work->key.len);
+	p2p_identity_read(&reader, &work->identity);
+	if (reader.failed || p2p_reader_left(&reader))
+		return P2P_ECORRUPT;
+	return rowwork_fetch(work, target);
+}
+
+int p2p_rowwork_save(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	p2p_require(work->state.causal_length > 0);
+	return p2p_store_row_put(target->store, target->table, work->key.data, work->key.len,
+				 &work->state, work->number);
+}
+
+int p2p_rowwork_key(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
+{
+	if (!target->table->generated_identity)
+		return p2p_identity_key_values(target->table, work->identity.key,
+					       work->identity.key_len, key);
+	memset(key, 0, sizeof(*key));
+	key->type = P2P_INTEGER;
+	return p2p_numbers_shown(&target->numbers, work->key.data, work->key.len, work->number,
+				 &key->integer);
+}
+
+int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	bool complete = p2p_numbers_complete(target->table, &work->state);
+	int rc;
+
+	p2p_require(p2p_rowstate_alive(&work->state));
+	if (work->state.flags & P2P_ROW_PARKED) {
+		rc = p2p_parked_drop(work, target);
+	} else {
+		rc = p2p_rowwork_key(work, target, key);
+		if (!rc)
+			rc = p2p_apptable_delete(&target->app, key);
+		target->rows++;
+	}
+	if (rc || !complete || !target->table->generated_identity)
+		return rc;
+	rc = p2p_numbers_forget(&target->numbers, work->key.data, work->key.len);
+	return rc ? rc : p2p_numbers_check(&target->numbers, &work->identity, work->number);
+}
+
+static bool column_is_number(const struct p2p_table *table, uint32_t column)
+{
+	return table->generated_identity && column == table->key[0];
+}
+
+/* Encodes what is set, so that it outlives the statement or the record that it was borrowed from.
+ */
+static int cells_own(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	struct p2p_buf encoded;
+	int rc;
+
+	p2p_buf_init(&encoded, P2P_RECORD_BYTES_MAX);
+	p2p_parked_encode(&encoded, target->table, &work->cells);
+	rc = p2p_buf_error(&encoded);
+	if (rc) {
+		p2p_buf_deinit(&encoded);
+		return rc;
+	}
+	p2p_buf_deinit(&work->values);
+	work->values = encoded;
+	rc = p2p_cells_reset(&work->cells, target->table->column_count);
+	return rc ? rc : p2p_parked_decode(&work->values, target->table, &work->cells);
+}
+
+int p2p_rowwork_gather(struct p2p_rowwork *work, struct p2p_target *target, bool in_table)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	uint32_t i;
+	int rc;
+
+	if (!in_table) {
+		if (work->values.len)
+			return 0; /* done already */
+		rc = p2p_store_parked_get(target->store, target->table, work->key.data,
+					  work->key.len, &work->values);
+		if (rc == P2P_ENOENT)
+			return 0; /* nothing is known of its values */
+		return rc ? rc : p2p_parked_decode(&work->values, target->table, &work->cells);
+	}
+	rc = p2p_rowwork_key(work, target, key);
+	if (!rc)
+		rc = p2p_apptable_read(&target->app, key, &work->stored);
+	for (i = 0; i < target->table->column_count && !rc; i++)
+		if (work->stored.set[i] && !work->cells.set[i] &&
+		    !column_is_number(target->table, i))
+			p2p_cells_set(&work->cells, i, &work->stored.values[i]);
+	if (!rc)
+		rc = cells_own(work, target);
+	p2p_store_row_done(target->store);
+	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
+}
+
+/* Hashes of what SQLite stores now: the values as bound, or, where it may have stored others (an
+ * affinity, a default), as read back. all: also the columns that were not written. */
+static int cells_settle(struct p2p_rowwork *work, struct p2p_target *target,
+			const struct p2p_value *key, bool all)
+{
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(target->store);
+	const struct p2p_table *table = target->table;
+	const struct p2p_value *values = work->cells.values;
+	bool read = false;
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < table->column_count && !read; i++) {
+		if (table->columns[i].slot == UINT32_MAX || column_is_number(table, i))
+			continue;
+		if (work->cells.set[i])
+			read = p2p_apptable_converts(&target->app, i, &values[i]);
+		else
+			read = all;
+	}
+	if (read) {
+		rc = p2p_apptable_read(&target->app, key, &work->stored);
+		values = work->stored.values;
+	}
+	for (i = 0; i < table->column_count && !rc; i++) {
+		uint32_t slot = table->columns[i].slot;
+
+		if (slot == UINT32_MAX || column_is_number(table, i))
+			continue;
+		if (work->cells.set[i] || all)
+			work->state.cells[slot].hash = p2p_value_hash(hash_key, &values[i]);
+	}
+	if (read)
+		p2p_store_row_done(target->store);
+	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
+}
+
+/* Key columns that no cell was written for have the identity's values. */
+static int cells_fill_key(struct p2p_rowwork *work, struct p2p_target *target,
+			  struct p2p_value *key)
+{
+	const struct p2p_table *table = target->table;
+	uint32_t i;
+	int rc = p2p_rowwork_key(work, target, key);
+
+	for (i = 0; i < table->key_count && !rc; i++)
+		if (!work->cells.set[table->key[i]] || table->generated_identity)
+			p2p_cells_set(&work->cells, table->key[i], &key[i]);
+	return rc;
+}
+
+/* The number is taken: the row stands under another until the projection finds who has it. */
+static int rowwork_interim(struct p2p_rowwork *work, struct p2p_target *target, int64_t *start)
+{
+	int rc;
+
+	if (*start == 0) {
+		struct p2p_id row_id;
+
+		p2p_identity_row_id(&row_id, &work->identity, &target->table->id);
+		*start = p2p_numbers_derived(&row_id);
+		rc = p2p_numbers_touch(&target->numbers, work->number);
+		if (rc)
+			return rc;
+	} else {
+		*start = p2p_numbers_next(*start);
+	}
+	rc = p2p_numbers_interim(&target->numbers, *start, start);
+	return rc ? rc : p2p_numbers_note(&target->numbers, work->key.data, work->key.len, *start);
+}
+
+static int rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	const char *reason = NULL;
+	int64_t start = 0;
+	bool evicted = false;
+	int rc;
+
+	while (!reason) {
+		rc = cells_fill_key(work, target, key);
+		if (!rc)
+			rc = p2p_apptable_insert(&target->app, &work->cells);
+		if (rc <= 0)
+			break;
+		if (rc == P2P_APPTABLE_TAKEN && target->table->generated_identity) {
+			rc = rowwork_interim(work, target, &start);
+		} else if (rc == P2P_APPTABLE_UNIQUE && !evicted) {
+			evicted = true;
+			rc = p2p_parked_resolve(work, target);
+			if (rc == P2P_PARKED_EARLIER)
+				reason = "unique";
+		} else {
+			reason = rc == P2P_APPTABLE_TAKEN    ? "key"
+				 : rc == P2P_APPTABLE_UNIQUE ? "unique"
+							     : "not null";
+		}
+		if (rc < 0)
+			break;
+	}
+	if (reason)
+		return p2p_parked_put(work, target, reason);
+	if (rc)
+		return rc;
+	target->rows++;
+	rc = cells_settle(work, target, key, true);
+	if (!rc && (work->state.flags & P2P_ROW_PARKED))
+		rc = p2p_parked_drop(work, target);
+	work->state.flags &= (uint8_t)~P2P_ROW_PARKED;
+	return rc;
+}
+
+static int rowwork_update(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	int rc;
+
+	if (!p2p_cells_any(&work->cells))
+		return 0;
+	rc = p2p_rowwork_key(work, target, key);
+	if (!rc)
+		rc = p2p_apptable_update(&target->app, key, &work->cells);
+	if (!rc) {
+		target->rows++;
+		return cells_settle(work, target, key, false);
+	}
+	if (rc < 0)
+		return rc;
+	/* A constraint: the row leaves the table and comes in again whole, or is parked. */
+	rc = p2p_rowwork_gather(work, target, true);
+	if (!rc)
+		rc = p2p_rowwork_key(work, target, key);
+	if (!rc)
+		rc = p2p_apptable_delete(&target->app, key);
+	return rc ? rc : rowwork_insert(work, target);
+}
+
+int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target, bool in_table)
+{
+	int rc = 0;
+
+	p2p_require(p2p_rowstate_alive(&work->state));
+	p2p_require(work->state.cell_count >= target->table->slot_count);
+	if (in_table)
+		return rowwork_update(work, target);
+	if (work->state.flags & P2P_ROW_PARKED)
+		rc = p2p_rowwork_gather(work, target, false);
+	if (rc)
+		return rc;
+	if (!p2p_numbers_complete(target->table, &work->state))
+		return p2p_parked_put(work, target, "unborn");
+	return rowwork_insert(work, target);
+}

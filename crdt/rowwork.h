@@ -1,0 +1,55 @@
+/* One row on its way through a merge: its state, the values that won, and its place: in the
+ * application's table, parked, or nowhere. */
+#ifndef P2P_CRDT_ROWWORK_H
+#define P2P_CRDT_ROWWORK_H
+
+#include "crdt/apptable.h"
+#include "crdt/numbers.h"
+#include "crdt/unique.h"
+
+struct p2p_rowwork {
+	struct p2p_identity identity; /* borrowed from the caller, or from key */
+	struct p2p_buf key;	      /* p2p_identity_put() of it */
+	struct p2p_rowstate state;
+	int64_t number;		 /* claimed; generated identity */
+	struct p2p_cells cells;	 /* values to write: borrowed from the record or from `values` */
+	struct p2p_buf values;	 /* encoded values of a row that is not (any more) in the table */
+	struct p2p_cells stored; /* read back */
+};
+
+/* What a merge keeps of one table. */
+struct p2p_target {
+	struct p2p_store *store; /* borrowed */
+	struct p2p_table *table; /* borrowed until the store loads its tables again */
+	struct p2p_apptable app;
+	struct p2p_numbers numbers;
+	struct p2p_uniques uniques;
+	struct p2p_rowwork *spare; /* borrowed: for a row that gives way to another */
+	bool touched;		   /* parked rows may come back */
+	uint64_t rows, parked;	   /* counted since they were last read */
+};
+
+void p2p_rowwork_init(struct p2p_rowwork *work);
+void p2p_rowwork_deinit(struct p2p_rowwork *work);
+/* Takes a row up: its state, or an empty one. No cells are set. identity is borrowed. */
+int p2p_rowwork_load(struct p2p_rowwork *work, struct p2p_target *target,
+		     const struct p2p_identity *identity) P2P_MUST_CHECK;
+/* The same for an encoded identity, which is copied. */
+int p2p_rowwork_load_key(struct p2p_rowwork *work, struct p2p_target *target, const void *key,
+			 size_t key_len) P2P_MUST_CHECK;
+int p2p_rowwork_save(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
+/* Key values under which the application's table shows the row. key: P2P_KEY_COLUMNS_MAX. */
+int p2p_rowwork_key(struct p2p_rowwork *work, struct p2p_target *target,
+		    struct p2p_value *key) P2P_MUST_CHECK;
+/* The row's life ends: out of the table or of p2p_parked. The state is the caller's to change. */
+int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
+/* A live row to where it belongs, with the cells that are set on top of what it has. in_table: the
+ * row stands in the application's table. Sets hashes and P2P_ROW_PARKED; does not save. */
+int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target,
+		      bool in_table) P2P_MUST_CHECK;
+/* Sets the cells that are not set to the values that the row has; they are then borrowed from
+ * work->values. in_table as above. */
+int p2p_rowwork_gather(struct p2p_rowwork *work, struct p2p_target *target,
+		       bool in_table) P2P_MUST_CHECK;
+
+#endif
