@@ -14,14 +14,14 @@
 #define STATIC_DOMAIN	   "p2pnode/noise-static/1"
 #define STATIC_INPUT_BYTES (sizeof(STATIC_DOMAIN) - 1 + P2P_HASH_BYTES + P2P_KEY_BYTES)
 
-_Static_assert(sizeof(((struct p2p_identity *)0)->sign_secret) == crypto_sign_SECRETKEYBYTES,
+_Static_assert(sizeof(((struct p2p_self *)0)->sign_secret) == crypto_sign_SECRETKEYBYTES,
 	       "an Ed25519 secret key as libsodium keeps it");
 _Static_assert(P2P_EPOCH_KEYS_MAX <= P2P_INVITE_KEYS_MAX, "one array holds either");
 
 /* What the two sides of a session are to one another; by the kind of secret. */
 enum role { ROLE_MEMBER = 1, ROLE_JOINER = 2, ROLE_ADMITTER = 3 };
 
-void p2p_identity_wipe(struct p2p_identity *identity)
+void p2p_self_wipe(struct p2p_self *identity)
 {
 	sodium_memzero(identity, sizeof(*identity));
 }

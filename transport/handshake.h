@@ -22,8 +22,8 @@
 #include "transport/noise.h"
 #include "transport/preface.h"
 
-/* Who we are: secrets in here are wiped with p2p_identity_wipe(). */
-struct p2p_identity {
+/* Who we are: secrets in here are wiped with p2p_self_wipe(). */
+struct p2p_self {
 	uint8_t sign_secret[64]; /* Ed25519, as libsodium keeps it: seed and public key */
 	struct p2p_key node;	 /* its public key: the name of the node */
 	uint8_t noise_secret[P2P_KEY_BYTES];
@@ -31,7 +31,7 @@ struct p2p_identity {
 	struct p2p_id instance; /* random, one per start of the process */
 };
 
-void p2p_identity_wipe(struct p2p_identity *identity);
+void p2p_self_wipe(struct p2p_self *identity);
 
 /* A secret that opens sessions, shared by those who may meet under it. */
 struct p2p_secret {
@@ -41,7 +41,7 @@ struct p2p_secret {
 };
 
 struct p2p_handshake_config {
-	const struct p2p_identity *local; /* borrowed for the life of the handshake, as all here */
+	const struct p2p_self *local; /* borrowed for the life of the handshake, as all here */
 	const struct p2p_hash *mesh;
 	const struct p2p_env *env;
 	const uint32_t *versions; /* of messages, that we speak; 1 to P2P_VERSIONS_MAX, none 0 */

@@ -41,7 +41,7 @@ struct p2p_session {
 struct p2p_transport {
 	struct p2p_transport_config config;
 	struct p2p_handshake_config handshake;
-	struct p2p_identity identity; /* owned copy, wiped at the end */
+	struct p2p_self identity; /* owned copy, wiped at the end */
 	uint32_t versions[P2P_VERSIONS_MAX];
 	char software[P2P_SOFTWARE_MAX + 1];
 	struct p2p_list sessions, work;
@@ -231,7 +231,7 @@ static void decide(struct p2p_session *newer)
 
 static void meet(struct p2p_session *session)
 {
-	const struct p2p_identity *own = &session->transport->identity;
+	const struct p2p_self *own = &session->transport->identity;
 
 	session->info.peer = session->channel.peer;
 	if (p2p_key_cmp(&session->info.peer.node, &own->node) != 0)
@@ -589,7 +589,7 @@ void p2p_transport_free(struct p2p_transport *transport)
 	p2p_require(transport->depth == 0);
 	close_all(transport, false, "the node stops");
 	p2p_require(p2p_list_empty(&transport->sessions));
-	p2p_identity_wipe(&transport->identity);
+	p2p_self_wipe(&transport->identity);
 	p2p_free(transport->tags);
 	p2p_free(transport);
 }

@@ -66,7 +66,7 @@ struct p2p_transport_config {
 	const struct p2p_log *log;		   /* likewise; NULL allowed */
 	const struct p2p_transport_events *events; /* likewise */
 	void *ctx;				   /* for events and secrets */
-	const struct p2p_identity *identity;	   /* copied */
+	const struct p2p_self *identity;	   /* copied */
 	struct p2p_hash mesh;
 	const uint32_t *versions; /* copied; NULL: P2P_MESSAGE_VERSION alone */
 	size_t version_count;

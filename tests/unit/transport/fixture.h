@@ -54,7 +54,7 @@ static inline void fixture_world_init(struct fixture_world *world)
 }
 
 /* Identity number `who`; its keys follow from the number. */
-static inline void fixture_identity(struct p2p_identity *out, uint8_t who, uint8_t instance)
+static inline void fixture_identity(struct p2p_self *out, uint8_t who, uint8_t instance)
 {
 	uint8_t seed[32];
 

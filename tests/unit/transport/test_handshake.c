@@ -7,7 +7,7 @@
 
 struct side {
 	struct fixture_world world;
-	struct p2p_identity identity;
+	struct p2p_self identity;
 	struct p2p_hash mesh;
 	struct p2p_secret secrets[3];
 	size_t secret_count;
@@ -287,7 +287,7 @@ static void versions_are_negotiated_or_named(void **state)
 static void a_signature_of_another_key_is_refused(void **state)
 {
 	struct side a, b;
-	struct p2p_identity other;
+	struct p2p_self other;
 
 	(void)state;
 	side_init(&a, 1);

@@ -11,7 +11,7 @@
 #include "transport/transport.h"
 
 struct side {
-	struct p2p_identity identity;
+	struct p2p_self identity;
 	struct p2p_secret secret;
 	struct p2p_transport *transport;
 	struct p2p_session *session;

@@ -12,7 +12,7 @@
 struct node {
 	struct fixture_world *world;
 	struct p2p_transport *transport;
-	struct p2p_identity identity;
+	struct p2p_self identity;
 	struct p2p_secret secret;
 	struct p2p_session *session; /* the last that came up */
 	int ups, downs, fails, messages, writables;
@@ -707,7 +707,7 @@ static void a_half_open_session_of_the_other_dial_gives_way(void **state)
 /* The number that fixture_identity() made a key of. */
 static uint8_t number_of(const struct node *node)
 {
-	struct p2p_identity identity;
+	struct p2p_self identity;
 
 	fixture_identity(&identity, 1, 0);
 	return p2p_key_cmp(&identity.node, &node->identity.node) == 0 ? 1 : 2;
