@@ -487,8 +487,7 @@ static int life_begin(struct merging *m)
 	state->stamp = 0;
 	state->replica = 0;
 	work->number = 0;
-	if (state->cell_count)
-		memset(state->cells, 0, state->cell_count * sizeof(*state->cells));
+	state->cell_count = 0; /* the memory stays for the new ones */
 	m->changed = true;
 	return rc;
 }

@@ -90,7 +90,7 @@ int p2p_parked_drop(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	struct p2p_buf none;
 
-	p2p_buf_init(&none, 0);
+	p2p_buf_init(&none, 1);
 	return p2p_store_parked_put(target->store, target->table, work->key.data, work->key.len,
 				    &none, "");
 }

@@ -40,6 +40,7 @@ static int rowwork_fetch(struct p2p_rowwork *work, struct p2p_target *target)
 		work->state.flags = 0;
 		work->state.stamp = 0;
 		work->state.replica = 0;
+		work->state.cell_count = 0; /* the memory is used again */
 		rc = 0;
 	}
 	return rc;
