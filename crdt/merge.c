@@ -48,8 +48,8 @@ struct merging {
 	uint32_t replica; /* its small number */
 	struct p2p_target *target;
 	const struct p2p_schemamap *map;
-	bool wait; /* something in it cannot be merged yet */
-	bool changed;
+	bool wait;	       /* something in it cannot be merged yet */
+	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
 };
 
 int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
@@ -366,7 +366,7 @@ static int claim_merge(struct merging *m, int64_t number)
 	cell->hash = p2p_value_hash(p2p_store_hash_key(m->merge->config.store), &value);
 	work->number = number;
 	m->counts->cells_won++;
-	m->changed = true;
+	m->changed = m->claimed = true;
 	return 0;
 }
 
@@ -473,21 +473,31 @@ static int row_dead(struct merging *m)
 	return p2p_rowwork_save(work, m->target);
 }
 
+static void life_empty(struct p2p_rowwork *work, uint64_t causal_length)
+{
+	work->state.causal_length = causal_length;
+	work->state.flags = 0;
+	work->state.stamp = 0;
+	work->state.replica = 0;
+	work->state.cell_count = 0; /* the memory stays for the new ones */
+	work->number = 0;
+}
+
 /* The state has no life of this causal length yet: an empty one begins. */
 static int life_begin(struct merging *m)
 {
 	struct p2p_rowwork *work = &m->merge->work;
-	struct p2p_rowstate *state = &work->state;
+	uint64_t causal_length = m->record.causal_length;
 	int rc = 0;
 
-	if (p2p_rowstate_alive(state))
+	if (p2p_rowstate_alive(&work->state)) {
+		/* Saved as dead first: whoever looks for a holder must not find the old claim. */
 		rc = p2p_rowwork_remove(work, m->target);
-	state->causal_length = m->record.causal_length;
-	state->flags = 0;
-	state->stamp = 0;
-	state->replica = 0;
-	work->number = 0;
-	state->cell_count = 0; /* the memory stays for the new ones */
+		life_empty(work, causal_length - 1);
+		if (!rc)
+			rc = p2p_rowwork_save(work, m->target);
+	}
+	life_empty(work, causal_length);
 	m->changed = true;
 	return rc;
 }
@@ -512,7 +522,8 @@ static int row_born(struct merging *m)
 	return rc;
 }
 
-/* The row claims another number than before: what its table shows stays until the projection. */
+/* The row claims another number than before, or the same one later: what its table shows stays
+ * until the projection. */
 static int claim_moved(struct merging *m, bool in_table, int64_t before)
 {
 	struct p2p_rowwork *work = &m->merge->work;
@@ -520,7 +531,7 @@ static int claim_moved(struct merging *m, bool in_table, int64_t before)
 	int64_t shown;
 	int rc = p2p_numbers_shown(numbers, work->key.data, work->key.len, before, &shown);
 
-	if (!rc && in_table)
+	if (!rc && in_table && shown != work->number)
 		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
 	if (!rc)
 		rc = p2p_numbers_touch(numbers, before);
@@ -551,7 +562,7 @@ static int row_alive(struct merging *m)
 	if (rc || !m->changed)
 		return rc;
 	m->target->touched = true;
-	if (table->generated_identity && complete && number != work->number)
+	if (m->claimed && complete)
 		rc = claim_moved(m, in_table, number);
 	if (!rc)
 		rc = p2p_rowwork_place(work, m->target, in_table);

@@ -50,22 +50,32 @@ int p2p_parked_decode(const struct p2p_buf *buf, const struct p2p_table *table,
 	return reader.failed ? P2P_ECORRUPT : 0;
 }
 
-int p2p_parked_put(struct p2p_rowwork *work, struct p2p_target *target, const char *reason)
+/* Defaults that SQLite filled in are no part of the merged state: they come back with the row. */
+static void cells_keep_written(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	const struct p2p_hash_key *hash_key = p2p_store_hash_key(target->store);
 	const struct p2p_table *table = target->table;
-	struct p2p_buf encoded;
 	uint32_t i;
-	int rc;
 
 	for (i = 0; i < table->column_count; i++) {
 		uint32_t slot = table->columns[i].slot;
 
-		if (work->cells.set[i] && slot != UINT32_MAX &&
-		    !(table->generated_identity && i == table->key[0]))
-			work->state.cells[slot].hash =
-				p2p_value_hash(hash_key, &work->cells.values[i]);
+		if (slot == UINT32_MAX || (table->generated_identity && i == table->key[0]))
+			continue;
+		if (!work->state.cells[slot].stamp && !(table->columns[i].flags & P2P_COLUMN_KEY))
+			work->cells.set[i] = 0;
+		work->state.cells[slot].hash =
+			work->cells.set[i] ? p2p_value_hash(hash_key, &work->cells.values[i]) : 0;
 	}
+}
+
+int p2p_parked_put(struct p2p_rowwork *work, struct p2p_target *target, const char *reason)
+{
+	const struct p2p_table *table = target->table;
+	struct p2p_buf encoded;
+	int rc;
+
+	cells_keep_written(work, target);
 	p2p_buf_init(&encoded, P2P_RECORD_BYTES_MAX);
 	p2p_parked_encode(&encoded, table, &work->cells);
 	/* Empty cells would remove the entry: a cell of no column stands for "no values". */
