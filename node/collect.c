@@ -74,6 +74,8 @@ static int known_peer(void *ctx, const struct p2p_known_peer *peer)
 		return 0;
 	(void)snprintf(find->row->address, sizeof(find->row->address), "%s", peer->address);
 	find->row->acked_seq = peer->acked_seq;
+	if (peer->name[0]) /* as it calls itself now; a founder's record has no name at all */
+		(void)snprintf(find->row->name, sizeof(find->row->name), "%s", peer->name);
 	return 0;
 }
 

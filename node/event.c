@@ -103,7 +103,7 @@ void p2p_node_trouble(struct p2p_node *node, int code, const char *fmt, ...)
 	if (strcmp(text, node->last_trouble) == 0)
 		return;
 	(void)snprintf(node->last_trouble, sizeof(node->last_trouble), "%s", text);
-	p2p_log(&node->log, P2P_LOG_WARN, "node", "%s", text);
+	p2p_log(&node->log, P2P_LOG_INFO, "node", "%s", text); /* the event is what people see */
 	p2p_node_emit(node, P2P_EV_TROUBLE, code, NULL, "%s", text);
 }
 

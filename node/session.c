@@ -455,7 +455,7 @@ static void take_error(struct p2p_contact *contact, const P2p__V1__Error *error)
 	int code = error->code < 0 && error->code >= P2P_ENEWER ? error->code : P2P_EPROTO;
 
 	p2p_node_note(node, &contact->key, contact->address, code, error->text);
-	p2p_log(&node->log, P2P_LOG_WARN, "node", "peer %.8s (%s) says: %s",
+	p2p_log(&node->log, P2P_LOG_INFO, "node", "peer %.8s (%s) says: %s",
 		p2p_key_text(&contact->key).text, contact->address, error->text);
 	if (!error->fatal)
 		return;
