@@ -44,14 +44,28 @@ void p2p_node_free(void *ptr)
 
 static int finish(int rc, const struct p2p_error *err, char *error, size_t size)
 {
-	if (rc && error && size)
-		(void)snprintf(error, size, "%s", err->msg[0] ? err->msg : p2p_strerror(rc));
+	if (rc)
+		p2p_node_copy_error(error, size, err, rc);
 	return rc;
+}
+
+struct member_call {
+	struct p2p_node *node;
+	bool member;
+};
+
+static void member_on_loop(void *ctx)
+{
+	struct member_call *call = ctx;
+
+	call->member = p2p_node_admitted(call->node);
 }
 
 int p2p_node_is_member(p2p_node *node)
 {
-	return p2p_node_admitted(node);
+	struct member_call call = {node, false};
+
+	return p2p_node_call(node, member_on_loop, &call) == 0 && call.member;
 }
 
 /* ---- share ---------------------------------------------------------------------------------- */

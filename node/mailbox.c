@@ -75,7 +75,6 @@ void p2p_mailbox_close(struct p2p_mailbox *mailbox, void (*closed)(void *ctx), v
 {
 	uv_mutex_lock(&mailbox->mutex);
 	mailbox->open = false;
-	mailbox->owned = false;
 	uv_mutex_unlock(&mailbox->mutex);
 	deliver(mailbox);
 	mailbox->closed = closed;
@@ -87,6 +86,7 @@ void p2p_mailbox_direct(struct p2p_mailbox *mailbox, bool direct)
 {
 	uv_mutex_lock(&mailbox->mutex);
 	mailbox->direct = direct;
+	mailbox->owned = false;
 	uv_mutex_unlock(&mailbox->mutex);
 }
 

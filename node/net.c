@@ -297,10 +297,9 @@ static void session_up_cb(void *ctx, struct p2p_session *session,
 static void message_cb(void *ctx, struct p2p_session *session, enum p2p_class cls,
 		       const uint8_t *data, size_t len)
 {
-	struct p2p_net *net = ctx;
-
+	(void)ctx;
 	(void)cls; /* a message means the same in every class */
-	p2p_contact_message(net->node, session, data, len);
+	p2p_contact_message(session, data, len);
 }
 
 static void writable_cb(void *ctx, struct p2p_session *session)

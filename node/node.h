@@ -1,10 +1,10 @@
 /* Inside of a node: what the files of this folder share. Not installed.
  *
- * node.c owns lifecycle and wiring; net.c links and listeners; session.c the life of one peer;
- * finder.c discovery; invite.c tickets that we give; watch.c commits of other programs; wait.c
- * callers that wait for convergence; control.c the socket for the command line; verbs.c and
- * status.c what it answers. transport/ and discovery/ both have a `struct p2p_secret` and a
- * `struct p2p_dial` of their own, so no file includes both. */
+ * open.c opens and closes, node.c runs the loop; net.c links and listeners; contacts.c all
+ * sessions, session.c the life of one; finder.c discovery; invite.c tickets that we give; watch.c
+ * commits of other programs; wait.c callers that wait for convergence; control.c the socket for the
+ * command line; verbs.c and status.c what it answers. transport/ and discovery/ both have a `struct
+ * p2p_secret` and a `struct p2p_dial` of their own, so no file includes both. */
 #ifndef P2P_NODE_NODE_H
 #define P2P_NODE_NODE_H
 
@@ -103,7 +103,7 @@ struct p2p_node {
 	struct p2p_buf pack; /* one outgoing message */
 };
 
-/* node.c */
+/* open.c */
 /* As p2p_node_open(); offline: for one verb of the command line, without a sync engine; then the
  * state directory must exist already (P2P_ENOENT: in no mesh). */
 int p2p_node_open_as(const char *db_path, const p2p_node_options *options, bool offline,
@@ -111,6 +111,12 @@ int p2p_node_open_as(const char *db_path, const p2p_node_options *options, bool 
 /* Where the state of a database is unless told otherwise: where it was last, or DB-p2p. Owned by
  * the caller; NULL when out of memory. */
 char *p2p_node_state_dir(const char *db_path);
+
+/* node.c */
+/* Whether the caller is on the thread that the node made. */
+bool p2p_node_inside(struct p2p_node *node);
+/* The text of err, or of rc if it has none, into an embedder's buffer. */
+void p2p_node_copy_error(char *error, size_t size, const struct p2p_error *err, int rc);
 /* Runs run(ctx) where the node lives, and waits for it. P2P_ESTATE: it is just stopping. */
 int p2p_node_call(p2p_node *node, void (*run)(void *ctx), void *ctx) P2P_MUST_CHECK;
 /* The replica has work: a slice as soon as the sockets were served. */

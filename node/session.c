@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "node/records.h"
@@ -36,7 +35,7 @@ static bool may_move(enum p2p_contact_state from, enum p2p_contact_state to)
 	return false;
 }
 
-static void contact_move(struct p2p_contact *contact, enum p2p_contact_state to)
+void p2p_contact_move(struct p2p_contact *contact, enum p2p_contact_state to)
 {
 	p2p_require(may_move(contact->state, to));
 	p2p_log(&contact->node->log, P2P_LOG_DEBUG, "node", "peer %.8s: %s -> %s",
@@ -44,48 +43,8 @@ static void contact_move(struct p2p_contact *contact, enum p2p_contact_state to)
 	contact->state = to;
 }
 
-static struct p2p_contact *contact_by_id(struct p2p_node *node, p2p_sync_peer id)
-{
-	struct p2p_list *at, *tmp;
-
-	p2p_list_for_each (at, tmp, &node->contacts) {
-		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
-
-		if (contact->id == id)
-			return contact;
-	}
-	return NULL;
-}
-
-struct p2p_contact *p2p_contact_of(const struct p2p_node *node, const struct p2p_key *key)
-{
-	struct p2p_list *at;
-
-	for (at = node->contacts.next; at != &node->contacts; at = at->next) {
-		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
-
-		if (contact->state != P2P_CONTACT_DOWN && p2p_key_cmp(&contact->key, key) == 0)
-			return contact;
-	}
-	return NULL;
-}
-
-size_t p2p_contacts_count(const struct p2p_node *node, bool live_only)
-{
-	struct p2p_list *at;
-	size_t count = 0;
-
-	for (at = node->contacts.next; at != &node->contacts; at = at->next) {
-		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
-
-		count += live_only ? contact->state == P2P_CONTACT_LIVE
-				   : contact->state != P2P_CONTACT_DOWN;
-	}
-	return count;
-}
-
 /* Closes when nothing of crdt/ or transport/ is on the stack above us. */
-static void doom(struct p2p_contact *contact, int code, const char *text)
+void p2p_contact_doom(struct p2p_contact *contact, int code, const char *text)
 {
 	if (contact->doom || contact->state == P2P_CONTACT_DOWN)
 		return;
@@ -94,8 +53,8 @@ static void doom(struct p2p_contact *contact, int code, const char *text)
 	p2p_node_kick(contact->node);
 }
 
-static int send_message(struct p2p_contact *contact, enum p2p_class cls, enum p2p_message_type type,
-			const ProtobufCMessage *message)
+int p2p_contact_send_message(struct p2p_contact *contact, enum p2p_class cls,
+			     enum p2p_message_type type, const ProtobufCMessage *message)
 {
 	struct p2p_buf *buf = &contact->node->pack;
 	int rc;
@@ -121,16 +80,16 @@ static void refuse(struct p2p_contact *contact, int code, const char *text)
 	error.fatal = true;
 	error.text = copy;
 	/* best effort: the close tells the same */
-	(void)!send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_ERROR, &error.base);
+	(void)!p2p_contact_send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_ERROR, &error.base);
 	p2p_node_note(contact->node, &contact->key, contact->address, code, text);
 	p2p_log(&contact->node->log, P2P_LOG_WARN, "node", "refused %.8s (%s): %s",
 		p2p_key_text(&contact->key).text, contact->address, text);
-	doom(contact, code, text);
+	p2p_contact_doom(contact, code, text);
 }
 
 /* ---- settling ------------------------------------------------------------------------------- */
 
-static void settle_fail(struct p2p_contact *contact, int code, const char *what)
+void p2p_contact_fail(struct p2p_contact *contact, int code, const char *what)
 {
 	char text[P2P_CLOSE_TEXT_MAX];
 
@@ -139,7 +98,7 @@ static void settle_fail(struct p2p_contact *contact, int code, const char *what)
 		refuse(contact, code, text);
 		return;
 	}
-	doom(contact, code, what);
+	p2p_contact_doom(contact, code, what);
 }
 
 static void begin_settling(struct p2p_contact *contact)
@@ -148,13 +107,13 @@ static void begin_settling(struct p2p_contact *contact)
 	int rc;
 
 	if (contact->state != P2P_CONTACT_SETTLING)
-		contact_move(contact, P2P_CONTACT_SETTLING);
+		p2p_contact_move(contact, P2P_CONTACT_SETTLING);
 	rc = p2p_records_pack_members(&contact->node->pack, authority);
 	if (!rc)
 		rc = p2p_transport_send(contact->session, P2P_CLASS_CONTROL,
 					contact->node->pack.data, contact->node->pack.len);
 	if (rc)
-		settle_fail(contact, rc, "membership list");
+		p2p_contact_fail(contact, rc, "membership list");
 }
 
 static void say_hello(struct p2p_contact *contact)
@@ -167,7 +126,7 @@ static void say_hello(struct p2p_contact *contact)
 	p2p__v1__hello__init(&hello);
 	rc = p2p_replica_hello(node->replica, &hello);
 	if (rc) {
-		doom(contact, rc, "hello");
+		p2p_contact_doom(contact, rc, "hello");
 		return;
 	}
 	hello.message_version = P2P_MESSAGE_VERSION;
@@ -175,15 +134,15 @@ static void say_hello(struct p2p_contact *contact)
 	hello.max_format = P2P_FORMAT;
 	hello.listen_port = p2p_net_port(node->net);
 	hello.software = software;
-	rc = send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_HELLO, &hello.base);
+	rc = p2p_contact_send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_HELLO, &hello.base);
 	if (rc)
-		doom(contact, rc, "hello");
+		p2p_contact_doom(contact, rc, "hello");
 	else
-		contact_move(contact, P2P_CONTACT_GREETED);
+		p2p_contact_move(contact, P2P_CONTACT_GREETED);
 }
 
 /* Sends what the peer lacks, as much as its queue takes. */
-static void push_records(struct p2p_contact *contact)
+void p2p_contact_push_records(struct p2p_contact *contact)
 {
 	struct p2p_authority *authority = p2p_replica_authority(contact->node->replica);
 	struct p2p_buf *buf = &contact->node->pack;
@@ -208,7 +167,7 @@ static void push_records(struct p2p_contact *contact)
 		if (rc == 0)
 			rc = p2p_records_sent(&batch, authority, &contact->gossip);
 		if (rc) {
-			settle_fail(contact, rc, "membership records");
+			p2p_contact_fail(contact, rc, "membership records");
 			return;
 		}
 		contact->told = contact->told || batch.last;
@@ -239,7 +198,7 @@ static int adopt(struct p2p_contact *contact)
 	return 0;
 }
 
-static void check_settled(struct p2p_contact *contact)
+void p2p_contact_check_settled(struct p2p_contact *contact)
 {
 	struct p2p_node *node = contact->node;
 	struct p2p_authority *authority = p2p_replica_authority(node->replica);
@@ -252,10 +211,10 @@ static void check_settled(struct p2p_contact *contact)
 		return;
 	}
 	if (adopt(contact)) {
-		doom(contact, P2P_EIO, "cannot take over the mesh's tables");
+		p2p_contact_doom(contact, P2P_EIO, "cannot take over the mesh's tables");
 		return;
 	}
-	push_records(contact); /* the new certificate goes before the first data */
+	p2p_contact_push_records(contact); /* the new certificate goes before the first data */
 	if (!contact->doom)
 		say_hello(contact);
 }
@@ -272,13 +231,13 @@ static void take_members(struct p2p_contact *contact, const P2p__V1__Members *me
 			     ? p2p_gossip_learn(&contact->gossip, members->hashes[i].data)
 			     : P2P_EPROTO;
 	if (rc) {
-		settle_fail(contact, rc, "membership list");
+		p2p_contact_fail(contact, rc, "membership list");
 		return;
 	}
 	contact->gossip.heard = true;
 	contact->told = false;
-	push_records(contact);
-	check_settled(contact);
+	p2p_contact_push_records(contact);
+	p2p_contact_check_settled(contact);
 }
 
 static void take_records(struct p2p_contact *contact, const P2p__V1__Records *records)
@@ -295,7 +254,7 @@ static void take_records(struct p2p_contact *contact, const P2p__V1__Records *re
 					     records->n_records, &added, &err);
 	node->speaker = NULL;
 	if (rc) {
-		settle_fail(contact, rc, err.msg[0] ? err.msg : "membership records");
+		p2p_contact_fail(contact, rc, err.msg[0] ? err.msg : "membership records");
 		return;
 	}
 	if (added) {
@@ -303,7 +262,7 @@ static void take_records(struct p2p_contact *contact, const P2p__V1__Records *re
 		p2p_node_kick(node);
 	}
 	contact->heard = contact->heard || records->last;
-	check_settled(contact);
+	p2p_contact_check_settled(contact);
 }
 
 /* ---- joining -------------------------------------------------------------------------------- */
@@ -321,9 +280,10 @@ static void ask_to_join(struct p2p_contact *contact)
 	request.name = node->name;
 	request.max_format = P2P_FORMAT;
 	request.invite = p2p_field(invite.bytes, P2P_ID_BYTES);
-	rc = send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_JOIN_REQUEST, &request.base);
+	rc = p2p_contact_send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_JOIN_REQUEST,
+				      &request.base);
 	if (rc)
-		doom(contact, rc, "join request");
+		p2p_contact_doom(contact, rc, "join request");
 }
 
 static void answer_join(struct p2p_contact *contact, const P2p__V1__JoinRequest *request)
@@ -345,9 +305,9 @@ static void answer_join(struct p2p_contact *contact, const P2p__V1__JoinRequest 
 	p2p__v1__join_reply__init(&reply);
 	reply.mesh_secret = p2p_field(node->mesh_secret, P2P_KEY_BYTES);
 	reply.mesh_name = name;
-	rc = send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_JOIN_REPLY, &reply.base);
+	rc = p2p_contact_send_message(contact, P2P_CLASS_CONTROL, P2P_MSG_JOIN_REPLY, &reply.base);
 	if (rc) {
-		doom(contact, rc, "join reply");
+		p2p_contact_doom(contact, rc, "join reply");
 		return;
 	}
 	p2p_finder_refresh(node->finder);
@@ -361,13 +321,13 @@ static void take_join_reply(struct p2p_contact *contact, const P2p__V1__JoinRepl
 	int rc;
 
 	if (reply->mesh_secret.len != P2P_KEY_BYTES) {
-		settle_fail(contact, P2P_EPROTO, "join reply");
+		p2p_contact_fail(contact, P2P_EPROTO, "join reply");
 		return;
 	}
 	rc = p2p_secret_store(node->state_fd, reply->mesh_secret.data, &err);
 	if (rc) {
 		p2p_node_trouble(node, rc, "join: %s", err.msg);
-		doom(contact, rc, "cannot store");
+		p2p_contact_doom(contact, rc, "cannot store");
 		return;
 	}
 	memcpy(node->mesh_secret, reply->mesh_secret.data, P2P_KEY_BYTES);
@@ -412,7 +372,7 @@ static void remember_address(struct p2p_contact *contact, uint32_t listen_port)
 			contact->address, p2p_strerror(rc));
 }
 
-static void report_dialled(struct p2p_contact *contact, int status)
+void p2p_contact_report_dialled(struct p2p_contact *contact, int status)
 {
 	if (contact->dial_id)
 		p2p_finder_dialed(contact->node->finder, contact->dial_id, status, &contact->key,
@@ -426,18 +386,18 @@ static void take_hello(struct p2p_contact *contact, const P2p__V1__Hello *hello)
 	int rc;
 
 	if (contact->state != P2P_CONTACT_GREETED) {
-		settle_fail(contact, P2P_EPROTO, "a hello before membership was agreed");
+		p2p_contact_fail(contact, P2P_EPROTO, "a hello before membership was agreed");
 		return;
 	}
 	(void)snprintf(contact->name, sizeof(contact->name), "%s", hello->name);
 	rc = p2p_replica_peer_up(node->replica, contact->id, &contact->key, hello);
 	if (rc) {
-		settle_fail(contact, rc, "hello");
+		p2p_contact_fail(contact, rc, "hello");
 		return;
 	}
-	contact_move(contact, P2P_CONTACT_LIVE);
+	p2p_contact_move(contact, P2P_CONTACT_LIVE);
 	contact->was_live = true;
-	report_dialled(contact, 0);
+	p2p_contact_report_dialled(contact, 0);
 	p2p_finder_up(node->finder, &contact->key);
 	remember_address(contact, hello->listen_port);
 	p2p_node_note(node, &contact->key, contact->address, 0, "");
@@ -464,7 +424,7 @@ static void take_error(struct p2p_contact *contact, const P2p__V1__Error *error)
 		p2p_state_remove(node->state_fd, "ticket");
 		p2p_node_emit(node, P2P_EV_REFUSED, code, &contact->key, "%s", error->text);
 	}
-	doom(contact, code, error->text);
+	p2p_contact_doom(contact, code, error->text);
 }
 
 static void take_sync(struct p2p_contact *contact, const struct p2p_message *message)
@@ -472,12 +432,12 @@ static void take_sync(struct p2p_contact *contact, const struct p2p_message *mes
 	int rc;
 
 	if (contact->state != P2P_CONTACT_LIVE) {
-		settle_fail(contact, P2P_EPROTO, "data before hello");
+		p2p_contact_fail(contact, P2P_EPROTO, "data before hello");
 		return;
 	}
 	rc = p2p_replica_receive(contact->node->replica, contact->id, message);
 	if (rc < 0)
-		settle_fail(contact, rc, p2p_message_name(message->type));
+		p2p_contact_fail(contact, rc, p2p_message_name(message->type));
 	p2p_node_kick(contact->node);
 }
 
@@ -494,18 +454,18 @@ static void dispatch(struct p2p_contact *contact, const struct p2p_message *mess
 		if (contact->state == P2P_CONTACT_ASKED)
 			answer_join(contact, message->join_request);
 		else
-			settle_fail(contact, P2P_EPROTO, "a join request without a ticket");
+			p2p_contact_fail(contact, P2P_EPROTO, "a join request without a ticket");
 		return;
 	case P2P_MSG_JOIN_REPLY:
 		if (contact->state == P2P_CONTACT_ASKING)
 			take_join_reply(contact, message->join_reply);
 		else
-			settle_fail(contact, P2P_EPROTO, "a join reply that nobody asked for");
+			p2p_contact_fail(contact, P2P_EPROTO, "a join reply that nobody asked for");
 		return;
 	case P2P_MSG_MEMBERS:
 	case P2P_MSG_RECORDS:
 		if (!settled)
-			settle_fail(contact, P2P_EPROTO, "membership before admission");
+			p2p_contact_fail(contact, P2P_EPROTO, "membership before admission");
 		else if (message->type == P2P_MSG_MEMBERS)
 			take_members(contact, message->members);
 		else
@@ -531,51 +491,30 @@ static void dispatch(struct p2p_contact *contact, const struct p2p_message *mess
 	}
 }
 
-void p2p_contact_message(struct p2p_node *node, struct p2p_session *session, const uint8_t *data,
-			 size_t len)
+void p2p_contact_message(struct p2p_session *session, const uint8_t *data, size_t len)
 {
 	struct p2p_contact *contact = p2p_session_user(session);
 	struct p2p_message message;
 	int rc;
 
-	(void)node;
 	if (!contact || contact->doom || contact->state == P2P_CONTACT_DOWN)
 		return;
 	rc = p2p_message_unpack(&message, data, len);
 	if (rc == P2P_MESSAGE_UNKNOWN)
 		return; /* of a later version: skipped */
 	if (rc) {
-		settle_fail(contact, rc, "message");
+		p2p_contact_fail(contact, rc, "message");
 		return;
 	}
 	dispatch(contact, &message);
 	p2p_message_deinit(&message);
 }
 
-/* ---- up and down ---------------------------------------------------------------------------- */
-
-void p2p_contact_up(struct p2p_node *node, struct p2p_session *session, uint32_t dial_id)
+void p2p_contact_begin(struct p2p_contact *contact)
 {
-	const struct p2p_session_info *info = p2p_session_info(session);
+	const struct p2p_session_info *info = p2p_session_info(contact->session);
 	bool ticket = info->peer.kind == P2P_KIND_TICKET;
-	struct p2p_contact *contact = p2p_calloc(1, sizeof(*contact));
 
-	if (!contact) {
-		p2p_finder_dialed(node->finder, dial_id, P2P_ENOMEM, &info->peer.node, NULL);
-		p2p_transport_close(session, P2P_ENOMEM, "out of memory");
-		return;
-	}
-	contact->node = node;
-	contact->session = session;
-	contact->id = ++node->next_contact;
-	contact->key = info->peer.node;
-	contact->instance = info->peer.instance;
-	contact->dial_id = dial_id;
-	contact->settle_by.ms = p2p_env_now(&node->env).ms + P2P_SETTLE_TIMEOUT_MS;
-	(void)snprintf(contact->address, sizeof(contact->address), "%s", info->address);
-	p2p_gossip_init(&contact->gossip);
-	p2p_list_push(&node->contacts, &contact->link);
-	p2p_session_set_user(session, contact);
 	if (ticket && info->dialled) {
 		contact->state = P2P_CONTACT_ASKING;
 		ask_to_join(contact);
@@ -585,172 +524,4 @@ void p2p_contact_up(struct p2p_node *node, struct p2p_session *session, uint32_t
 		contact->state = P2P_CONTACT_SETTLING;
 		begin_settling(contact);
 	}
-}
-
-void p2p_contact_writable(struct p2p_node *node, struct p2p_session *session)
-{
-	struct p2p_contact *contact = p2p_session_user(session);
-
-	if (!contact || contact->doom)
-		return;
-	if (contact->gossip.dirty)
-		push_records(contact);
-	check_settled(contact);
-	if (contact->state == P2P_CONTACT_LIVE)
-		p2p_replica_writable(node->replica, contact->id);
-	p2p_node_kick(node);
-}
-
-void p2p_contact_down(struct p2p_node *node, struct p2p_session *session, int code,
-		      const char *text)
-{
-	struct p2p_contact *contact = p2p_session_user(session);
-
-	if (!contact)
-		return;
-	/* the engine may be on the stack (it sent, and the link broke): the rest waits for the
-	 * next turn of the loop */
-	contact->session = NULL;
-	contact->down_code = code;
-	(void)snprintf(contact->down_text, sizeof(contact->down_text), "%s", text ? text : "");
-	contact_move(contact, P2P_CONTACT_DOWN);
-	p2p_node_kick(node);
-}
-
-static void reap(struct p2p_contact *contact)
-{
-	struct p2p_node *node = contact->node;
-	int code = contact->down_code ? contact->down_code : P2P_ECLOSED;
-
-	p2p_list_remove(&contact->link);
-	report_dialled(contact, code);
-	if (contact->was_live) {
-		p2p_replica_peer_down(node->replica, contact->id);
-		if (!p2p_contact_of(node, &contact->key))
-			p2p_finder_down(node->finder, &contact->key);
-		p2p_log(&node->log, P2P_LOG_INFO, "node", "peer %.8s (%s) is down: %s",
-			p2p_key_text(&contact->key).text, contact->address, contact->down_text);
-		p2p_node_emit(node, P2P_EV_PEER_DOWN, contact->down_code, &contact->key, "%s",
-			      contact->down_text);
-	}
-	if (contact->down_code)
-		p2p_node_note(node, &contact->key, contact->address, contact->down_code,
-			      contact->down_text);
-	p2p_gossip_deinit(&contact->gossip);
-	p2p_free(contact);
-}
-
-void p2p_contacts_run(struct p2p_node *node, struct p2p_time now)
-{
-	struct p2p_list *at, *tmp;
-
-	p2p_list_for_each (at, tmp, &node->contacts) {
-		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
-
-		if (contact->state == P2P_CONTACT_DOWN) {
-			reap(contact);
-			continue;
-		}
-		if (!contact->doom && contact->state < P2P_CONTACT_LIVE &&
-		    now.ms >= contact->settle_by.ms)
-			doom(contact, P2P_ETIMEOUT, "membership was not agreed in time");
-		if (contact->doom) {
-			if (contact->session && !contact->closing) {
-				contact->closing = true;
-				p2p_transport_close(contact->session,
-						    contact->doom == P2P_ECLOSED ? 0
-										 : contact->doom,
-						    contact->doom_text);
-			}
-			contact->settle_by.ms = UINT64_MAX;
-			continue;
-		}
-		if (contact->gossip.dirty)
-			push_records(contact);
-	}
-}
-
-struct p2p_time p2p_contacts_deadline(const struct p2p_node *node)
-{
-	struct p2p_time next = {UINT64_MAX};
-	struct p2p_list *at;
-
-	for (at = node->contacts.next; at != &node->contacts; at = at->next) {
-		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
-
-		if (contact->state < P2P_CONTACT_LIVE && contact->settle_by.ms < next.ms)
-			next = contact->settle_by;
-	}
-	return next;
-}
-
-/* ---- callbacks of the replica --------------------------------------------------------------- */
-
-int p2p_contact_send(void *ctx, p2p_sync_peer peer, enum p2p_class cls, enum p2p_message_type type,
-		     const ProtobufCMessage *message)
-{
-	struct p2p_contact *contact = contact_by_id(ctx, peer);
-
-	if (!contact || contact->doom || contact->state == P2P_CONTACT_DOWN)
-		return P2P_ECLOSED;
-	return send_message(contact, cls, type, message);
-}
-
-static void joined(struct p2p_node *node)
-{
-	uint64_t rows = 0, table_rows;
-	struct p2p_store *store = p2p_replica_store(node->replica);
-	size_t i;
-
-	for (i = 0; i < p2p_store_table_count(store); i++)
-		if (p2p_replica_table_rows(node->replica, p2p_store_table(store, i), &table_rows) ==
-		    0)
-			rows += table_rows;
-	node->join = P2P_JOIN_NONE;
-	p2p_ticket_wipe(&node->ticket);
-	p2p_state_remove(node->state_fd, "ticket");
-	p2p_node_emit_rows(node, P2P_EV_JOINED, rows, 100);
-}
-
-void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
-{
-	struct p2p_node *node = ctx;
-	struct p2p_contact *contact = contact_by_id(node, event->peer);
-	const struct p2p_key *key = contact ? &contact->key : NULL;
-	const char *text = event->text ? event->text : "";
-
-	switch (event->kind) {
-	case P2P_SYNC_CAUGHT_UP:
-		p2p_node_emit(node, P2P_EV_CAUGHT_UP, 0, key, "%s", contact ? contact->name : "");
-		if (node->join == P2P_JOIN_COPYING)
-			joined(node);
-		return;
-	case P2P_SYNC_ACKED:
-		return;
-	case P2P_SYNC_BAD_PEER:
-		if (contact)
-			settle_fail(contact, event->code, text);
-		return;
-	case P2P_SYNC_CLOCK:
-	case P2P_SYNC_FORK:
-	case P2P_SYNC_SELF_AHEAD:
-		if (contact)
-			p2p_node_note(node, key, contact->address,
-				      event->code ? event->code : P2P_EPROTO, text);
-		p2p_node_trouble(node, event->code, "%s (node %.8s)", text,
-				 contact ? p2p_key_text(key).text : "?");
-		return;
-	}
-}
-
-void p2p_contact_record(void *ctx, const struct p2p_signed *record)
-{
-	struct p2p_node *node = ctx;
-	struct p2p_list *at, *tmp;
-
-	if (node->speaker && p2p_gossip_learn(&node->speaker->gossip, record->hash.bytes))
-		node->speaker->gossip.dirty = true; /* costs one echo */
-	p2p_list_for_each (at, tmp, &node->contacts)
-		p2p_container_of(at, struct p2p_contact, link)->gossip.dirty = true;
-	p2p_node_kick(node);
 }

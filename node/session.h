@@ -46,10 +46,31 @@ struct p2p_contact {
 	bool closing; /* that was done */
 };
 
+/* session.c */
+/* ASKING, ASKED or SETTLING, by the kind of the session; says the first word. */
+void p2p_contact_begin(struct p2p_contact *contact);
+void p2p_contact_move(struct p2p_contact *contact, enum p2p_contact_state to);
+/* Closes it when nothing of crdt/ or transport/ is on the stack above us. */
+void p2p_contact_doom(struct p2p_contact *contact, int code, const char *text);
+/* The same; if it is the peer's fault the peer is told. */
+void p2p_contact_fail(struct p2p_contact *contact, int code, const char *what);
+/* P2P_EBUSY, P2P_ECLOSED, as p2p_transport_send(). */
+int p2p_contact_send_message(struct p2p_contact *contact, enum p2p_class cls,
+			     enum p2p_message_type type,
+			     const ProtobufCMessage *message) P2P_MUST_CHECK;
+/* Sends the records that the peer lacks, as much as its queue takes. */
+void p2p_contact_push_records(struct p2p_contact *contact);
+/* Both are done with records: decides whether the peer is a member, and says Hello. */
+void p2p_contact_check_settled(struct p2p_contact *contact);
+/* Tells the finder how its dial ended, once. */
+void p2p_contact_report_dialled(struct p2p_contact *contact, int status);
+
+/* One whole message. */
+void p2p_contact_message(struct p2p_session *session, const uint8_t *data, size_t len);
+
+/* contacts.c */
 /* Events of the transport. dial_id: of the finder's, 0 for one who came to us. */
 void p2p_contact_up(struct p2p_node *node, struct p2p_session *session, uint32_t dial_id);
-void p2p_contact_message(struct p2p_node *node, struct p2p_session *session, const uint8_t *data,
-			 size_t len);
 void p2p_contact_writable(struct p2p_node *node, struct p2p_session *session);
 void p2p_contact_down(struct p2p_node *node, struct p2p_session *session, int code,
 		      const char *text);
