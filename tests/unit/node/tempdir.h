@@ -1,6 +1,6 @@
 /* A directory for one test, removed with what is in it. */
-#ifndef P2P_TESTS_TEMPDIR_H
-#define P2P_TESTS_TEMPDIR_H
+#ifndef P2P_TESTS_UNIT_NODE_TEMPDIR_H
+#define P2P_TESTS_UNIT_NODE_TEMPDIR_H
 
 #include <ftw.h>
 #include <limits.h>

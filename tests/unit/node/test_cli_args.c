@@ -20,7 +20,7 @@ static int parse(struct cli_args *args, const char *line, struct p2p_error *err)
 	int argc = 0;
 
 	memset(err, 0, sizeof(*err));
-	strncpy(copy, line, sizeof(copy) - 1);
+	(void)snprintf(copy, sizeof(copy), "%s", line);
 	for (word = strtok_r(copy, " ", &save); word && argc < WORDS_MAX;
 	     word = strtok_r(NULL, " ", &save))
 		argv[argc++] = word;

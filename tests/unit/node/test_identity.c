@@ -12,7 +12,7 @@
 
 #include "node/identity.h"
 #include "node/node_env.h"
-#include "tempdir.h"
+#include "tests/unit/node/tempdir.h"
 
 static int open_state(struct tempdir *dir)
 {

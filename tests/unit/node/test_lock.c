@@ -11,7 +11,7 @@
 
 #include "node/lock.h"
 #include "proto/mem.h"
-#include "tempdir.h"
+#include "tests/unit/node/tempdir.h"
 
 static const struct p2p_id instance = {{7}};
 

@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "node/p2pnode.h"
-#include "tempdir.h"
+#include "tests/unit/node/tempdir.h"
 
 /* A bound for failures; nothing waits that long. */
 #define DEADLINE_MS 30000
