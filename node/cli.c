@@ -1,6 +1,7 @@
 /* Verbs, help, errors and exit codes of the command line. */
 #include "node/cli.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -171,6 +172,10 @@ int cli_main(int argc, char *const *argv)
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		(void)printf("p2pnode " P2P_VERSION "\n");
 		return CLI_OK;
+	}
+	if (sodium_init() < 0) {
+		(void)fprintf(stderr, "p2pnode: this machine gives no random numbers\n");
+		return CLI_FAILED;
 	}
 	rc = cli_parse(&args, cli_verbs, argc, argv, &err);
 	if (rc) {

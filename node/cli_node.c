@@ -15,6 +15,7 @@
 #include "node/cli.h"
 #include "node/json.h"
 #include "node/node.h"
+#include "node/verbs.h"
 
 enum mode { SHARE, JOIN, RUN };
 
@@ -117,7 +118,7 @@ static void show_progress(struct session *session, uint64_t rows, uint64_t perce
 
 static void text_event(struct session *session, const p2p_node_event *event)
 {
-	char line[64];
+	char line[64], text[320];
 
 	switch (event->type) {
 	case P2P_EV_JOINED:
@@ -128,7 +129,9 @@ static void text_event(struct session *session, const p2p_node_event *event)
 		return;
 	case P2P_EV_TROUBLE:
 		clear_bar(session);
-		(void)fprintf(stderr, "p2pnode: %s: %s\n", session->args->verb->name, event->text);
+		(void)snprintf(text, sizeof(text), "%s", event->text);
+		p2p_text_clean(text);
+		(void)fprintf(stderr, "p2pnode: %s: %s\n", session->args->verb->name, text);
 		return;
 	default:
 		return;
@@ -161,8 +164,26 @@ static void log_cb(void *ctx, int level, const char *group, const char *text)
 	static const char *const names[] = {"error", "warn", "info", "debug"};
 	struct session *session = ctx;
 
+	char clean[512];
+
+	(void)snprintf(clean, sizeof(clean), "%s", text);
+	p2p_text_clean(clean);
 	clear_bar(session);
-	(void)fprintf(stderr, "%s %s: %s\n", names[level & 3], group, text);
+	(void)fprintf(stderr, "%s %s: %s\n", names[level & 3], group, clean);
+}
+
+/* Tables that stay local, each with its reason: nothing is left out silently. */
+static int tell_refused(void *ctx, const struct p2p_table_row *row)
+{
+	const struct session *session = ctx;
+	char line[400];
+
+	if (strcmp(row->state, "refused") != 0)
+		return 0;
+	(void)snprintf(line, sizeof(line), "'%s' is not replicated: %s", row->name, row->reason);
+	p2p_text_clean(line);
+	(void)fprintf(stderr, "p2pnode: %s: %s\n", session->args->verb->name, line);
+	return 0;
 }
 
 /* ---- steps ---------------------------------------------------------------------------------- */
@@ -255,12 +276,17 @@ static int wait_for_end(struct session *session, int signal_fd, const sigset_t *
 static int prepare(struct session *session, struct p2p_node *node, struct p2p_error *err)
 {
 	const struct cli_args *args = session->args;
+	int rc;
 
 	switch (session->mode) {
 	case SHARE:
-		return p2p_node_share(node, args->tables.items, args->tables.count,
-				      args->exclude.items, args->exclude.count, err->msg,
-				      sizeof(err->msg));
+		rc = p2p_node_share(node, args->tables.items, args->tables.count,
+				    args->exclude.items, args->exclude.count, err->msg,
+				    sizeof(err->msg));
+		/* the node does not run yet: its files may be asked from here */
+		if (!rc && !args->tables.count)
+			rc = p2p_collect_tables(node, tell_refused, session);
+		return rc;
 	case JOIN:
 		return p2p_node_join(node, args->words.items[0], err->msg, sizeof(err->msg));
 	case RUN:

@@ -107,6 +107,15 @@ void p2p_node_trouble(struct p2p_node *node, int code, const char *fmt, ...)
 	p2p_node_emit(node, P2P_EV_TROUBLE, code, NULL, "%s", text);
 }
 
+void p2p_text_clean(char *text)
+{
+	unsigned char *at = (unsigned char *)text;
+
+	for (; *at; at++)
+		if (*at < 0x20 || *at == 0x7f || (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0))
+			*at = '?';
+}
+
 bool p2p_key_is_zero(const struct p2p_key *key)
 {
 	static const struct p2p_key zero;

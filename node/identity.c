@@ -6,6 +6,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -64,6 +65,10 @@ int p2p_state_open(const char *dir, bool create, int *out_fd, struct p2p_error *
 				   "state directory '%s' belongs to user %lu: it holds the node's "
 				   "secret key",
 				   dir, (unsigned long)st.st_uid);
+	else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+		rc = p2p_error_set(err, P2P_ELOCKED,
+				   "state directory '%s' is in use by a node of another database",
+				   dir);
 	else if ((st.st_mode & 077) && fchmod(fd, 0700) != 0)
 		rc = system_error(err, "make private: state directory", dir);
 	if (rc) {

@@ -26,8 +26,9 @@ struct p2p_keys {
 void p2p_keys_wipe(struct p2p_keys *keys);
 
 /* Opens the directory, making it when create; makes it 0700 if it is not. Returns a descriptor in
- * *out_fd. P2P_ENOENT: missing and not create; P2P_EREADONLY, P2P_EREFUSED (somebody else's, or no
- * directory), P2P_EIO, P2P_EFULL. */
+ * *out_fd, which holds the directory for one node as long as it is open. P2P_ENOENT: missing and
+ * not create; P2P_ELOCKED; P2P_EREADONLY, P2P_EREFUSED (somebody else's, or no directory), P2P_EIO,
+ * P2P_EFULL. */
 int p2p_state_open(const char *dir, bool create, int *out_fd, struct p2p_error *err) P2P_MUST_CHECK;
 /* Replaces a file so that a crash leaves the old or the new one, durably. P2P_EIO, P2P_EFULL,
  * P2P_EREADONLY. */

@@ -212,6 +212,7 @@ int p2p_invite_redeem(struct p2p_node *node, uint64_t handle, const struct p2p_k
 	admission.invite = invite->id;
 	admission.max_format = request->max_format;
 	(void)snprintf(name, sizeof(name), "%s", request->name);
+	p2p_text_clean(name);
 	admission.name = name;
 	rc = use_once(node, invite, err);
 	if (!rc)

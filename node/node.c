@@ -78,7 +78,7 @@ void p2p_node_poll(struct p2p_node *node)
 	bool changed = false;
 	int rc;
 
-	if (!p2p_replica_member(node->replica))
+	if (node->phase == P2P_PHASE_OPEN || !p2p_replica_member(node->replica))
 		return;
 	rc = p2p_replica_poll(node->replica, &changed, &err);
 	if (rc)

@@ -242,6 +242,8 @@ struct p2p_key_text {
 	char text[2 * P2P_KEY_BYTES + 1];
 };
 struct p2p_key_text p2p_key_text(const struct p2p_key *key);
+/* Control characters become '?': what a peer says must not drive a terminal. */
+void p2p_text_clean(char *text);
 bool p2p_key_is_zero(const struct p2p_key *key);
 
 #endif

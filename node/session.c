@@ -390,6 +390,7 @@ static void take_hello(struct p2p_contact *contact, const P2p__V1__Hello *hello)
 		return;
 	}
 	(void)snprintf(contact->name, sizeof(contact->name), "%s", hello->name);
+	p2p_text_clean(contact->name);
 	rc = p2p_replica_peer_up(node->replica, contact->id, &contact->key, hello);
 	if (rc) {
 		p2p_contact_fail(contact, rc, "hello");
@@ -413,18 +414,21 @@ static void take_error(struct p2p_contact *contact, const P2p__V1__Error *error)
 {
 	struct p2p_node *node = contact->node;
 	int code = error->code < 0 && error->code >= P2P_ENEWER ? error->code : P2P_EPROTO;
+	char text[P2P_CLOSE_TEXT_MAX];
 
-	p2p_node_note(node, &contact->key, contact->address, code, error->text);
+	(void)snprintf(text, sizeof(text), "%s", error->text);
+	p2p_text_clean(text);
+	p2p_node_note(node, &contact->key, contact->address, code, text);
 	p2p_log(&node->log, P2P_LOG_INFO, "node", "peer %.8s (%s) says: %s",
-		p2p_key_text(&contact->key).text, contact->address, error->text);
+		p2p_key_text(&contact->key).text, contact->address, text);
 	if (!error->fatal)
 		return;
 	if (node->join == P2P_JOIN_ASKING && contact->state == P2P_CONTACT_ASKING) {
 		node->join = P2P_JOIN_REFUSED;
 		p2p_state_remove(node->state_fd, "ticket");
-		p2p_node_emit(node, P2P_EV_REFUSED, code, &contact->key, "%s", error->text);
+		p2p_node_emit(node, P2P_EV_REFUSED, code, &contact->key, "%s", text);
 	}
-	p2p_contact_doom(contact, code, error->text);
+	p2p_contact_doom(contact, code, text);
 }
 
 static void take_sync(struct p2p_contact *contact, const struct p2p_message *message)

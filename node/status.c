@@ -14,15 +14,23 @@ static void print(struct p2p_buf *out, const char *fmt, ...) P2P_PRINTF(2, 3);
 
 static void print(struct p2p_buf *out, const char *fmt, ...)
 {
-	char line[1024];
+	char line[1024], *at, *end;
 	va_list ap;
 	int len;
 
 	va_start(ap, fmt);
 	len = vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	if (len > 0)
-		p2p_buf_put(out, line, (size_t)len < sizeof(line) ? (size_t)len : sizeof(line) - 1);
+	if (len <= 0)
+		return;
+	for (at = line; (end = strchr(at, '\n'));
+	     at = end + 1) { /* lines are ours, names are not */
+		*end = 0;
+		p2p_text_clean(at);
+		*end = '\n';
+	}
+	p2p_text_clean(at);
+	p2p_buf_put(out, line, strlen(line));
 }
 
 /* ---- tables --------------------------------------------------------------------------------- */

@@ -36,6 +36,20 @@ static void the_directory_is_private_also_when_it_was_not(void **state)
 	(void)close(fd);
 }
 
+static void one_node_at_a_time_has_it(void **state)
+{
+	const char *path = tempdir_file(*state, "state");
+	struct p2p_error err = {0};
+	int fd, second;
+
+	assert_int_equal(p2p_state_open(path, true, &fd, NULL), 0);
+	assert_int_equal(p2p_state_open(path, true, &second, &err), P2P_ELOCKED);
+	assert_non_null(strstr(err.msg, path));
+	(void)close(fd);
+	assert_int_equal(p2p_state_open(path, true, &fd, NULL), 0);
+	(void)close(fd);
+}
+
 static void a_file_in_its_place_is_refused(void **state)
 {
 	const char *path = tempdir_file(*state, "state");
@@ -130,6 +144,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
 		TEST(the_directory_is_private_also_when_it_was_not),
+		TEST(one_node_at_a_time_has_it),
 		TEST(a_file_in_its_place_is_refused),
 		TEST(files_are_written_whole_and_private),
 		TEST(keys_are_made_once_and_come_back_the_same),
