@@ -7,6 +7,9 @@
  * whose number is claimed by such a row or shown already takes the next lower free one, wrapping
  * from -2^31 to -1.
  *
+ * Found locally: a temporary number depends only on the run of used numbers that it is in, so a
+ * change touches the rows of its run, not the table.
+ *
  * Between projections p2p_temp says what the application's table shows where that is not the claim:
  * also interim numbers of rows that were just inserted. Invariant: shown = p2p_temp, else claim. */
 #ifndef P2P_CRDT_NUMBERS_H
@@ -17,16 +20,19 @@
 #include "crdt/apptable.h"
 #include "proto/log.h"
 
+/* Temporary numbers are in -2^31..-1. */
+#define P2P_NUMBERS_LOWEST (-2147483648ll)
+
 struct p2p_numbers {
 	struct p2p_apptable *app; /* borrowed */
 	const struct p2p_log *log;
 	int64_t *touched; /* owned: numbers whose holder may have changed */
 	size_t touched_count, touched_cap;
+	int64_t *vacated; /* owned: temporary numbers that rows left */
+	size_t vacated_count, vacated_cap;
 	size_t temp_count; /* entries of p2p_temp */
-	size_t displaced;  /* of these, not at their derived number */
-	bool loaded;	   /* the two above are known */
+	bool loaded;	   /* temp_count is known */
 	bool sweep;	   /* entries of rows that died elsewhere may be there */
-	bool recompute;	   /* a row went from between displaced ones */
 };
 
 void p2p_numbers_init(struct p2p_numbers *numbers, struct p2p_apptable *app,
@@ -55,11 +61,18 @@ int p2p_numbers_forget(struct p2p_numbers *numbers, const void *key, size_t key_
 /* A number for a row that cannot be inserted under its own: start at derived, then next lower ones;
  * skips temporary ones in force. */
 int p2p_numbers_interim(struct p2p_numbers *numbers, int64_t start, int64_t *out) P2P_MUST_CHECK;
-/* Identity of the row that shows `number`. P2P_ENOENT. */
-int p2p_numbers_at(struct p2p_numbers *numbers, int64_t number,
-		   struct p2p_identity *out) P2P_MUST_CHECK;
-/* Brings the application's table in line. Row states stay as they are. */
+/* Brings the application's table in line (crdt/projection.c). Row states stay as they are. */
 int p2p_numbers_project(struct p2p_numbers *numbers) P2P_MUST_CHECK;
+
+/* For the projection: counts the entries, once. */
+int p2p_numbers_load(struct p2p_numbers *numbers) P2P_MUST_CHECK;
+/* Entry of a row, or the row of an entry (its key replaces out's content). P2P_ENOENT. */
+int p2p_numbers_temp(struct p2p_numbers *numbers, const void *key, size_t key_len,
+		     int64_t *out) P2P_MUST_CHECK;
+int p2p_numbers_temp_at(struct p2p_numbers *numbers, int64_t number,
+			struct p2p_buf *out_key) P2P_MUST_CHECK;
+/* A row left a temporary number: others may move up. */
+int p2p_numbers_vacate(struct p2p_numbers *numbers, int64_t number) P2P_MUST_CHECK;
 /* True when a live row takes part in the projection. */
 bool p2p_numbers_complete(const struct p2p_table *table, const struct p2p_rowstate *state);
 

@@ -239,18 +239,39 @@ static int rowwork_interim(struct p2p_rowwork *work, struct p2p_target *target, 
 	return rc ? rc : p2p_numbers_note(&target->numbers, work->key.data, work->key.len, *start);
 }
 
+/* Another row, parked at present, has an entry for the number that this one would stand at. */
+static int number_lent(struct p2p_rowwork *work, struct p2p_target *target, int64_t number,
+		       bool *out)
+{
+	struct p2p_buf key;
+	int rc;
+
+	*out = false;
+	if (!target->table->generated_identity)
+		return 0;
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	rc = p2p_numbers_temp_at(&target->numbers, number, &key);
+	*out = rc == 0 &&
+	       (key.len != work->key.len || memcmp(key.data, work->key.data, key.len) != 0);
+	p2p_buf_deinit(&key);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 static int rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	const char *reason = NULL;
 	int64_t start = 0;
-	bool evicted = false;
+	bool evicted = false, lent = false;
 	int rc;
 
 	while (!reason) {
 		rc = cells_fill_key(work, target, key);
 		if (!rc)
-			rc = p2p_apptable_insert(&target->app, &work->cells);
+			rc = number_lent(work, target, key[0].integer, &lent);
+		if (!rc)
+			rc = lent ? P2P_APPTABLE_TAKEN
+				  : p2p_apptable_insert(&target->app, &work->cells);
 		if (rc <= 0)
 			break;
 		if (rc == P2P_APPTABLE_TAKEN && target->table->generated_identity) {

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/claimants.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -212,7 +213,7 @@ static int holder_put(struct p2p_uniques *uniques, struct p2p_numbers *numbers, 
 	for (i = 0; i < table->key_count && !rc; i++)
 		rc = p2p_value_column(&values[i], row, (int)i);
 	if (!rc && table->generated_identity)
-		rc = p2p_numbers_at(numbers, values[0].integer, &identity);
+		rc = p2p_claimants_at(numbers, values[0].integer, &identity);
 	else if (!rc)
 		rc = p2p_identity_of_key(&key, table, values);
 	if (!rc && !table->generated_identity) {

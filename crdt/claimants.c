@@ -1,0 +1,187 @@
+/* Rows that claim a number; see claimants.h. */
+#include "crdt/claimants.h"
+
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/mem.h"
+
+void p2p_claimant_key(struct p2p_buf *out, uint8_t bytes[P2P_CLAIMANT_KEY_BYTES],
+		      const struct p2p_identity *identity)
+{
+	/* A buffer over the stack: reserve() never grows it, the identity is small. */
+	memset(out, 0, sizeof(*out));
+	out->data = bytes;
+	out->cap = out->max = P2P_CLAIMANT_KEY_BYTES;
+	p2p_identity_put(out, identity);
+	p2p_require(!out->error);
+}
+
+int p2p_claimant_identity(struct p2p_identity *out, const void *key, size_t len)
+{
+	struct p2p_reader reader;
+
+	p2p_reader_init(&reader, key, len);
+	p2p_identity_read(&reader, out);
+	if (reader.failed || p2p_reader_left(&reader) || out->kind == P2P_IDENTITY_KEY)
+		return P2P_ECORRUPT;
+	return 0;
+}
+
+int p2p_claimants_add(struct p2p_claimants *list, const struct p2p_identity *identity)
+{
+	struct p2p_claimant *grown;
+	size_t cap;
+
+	if (list->count == list->cap) {
+		cap = list->cap ? list->cap * 2 : 16;
+		grown = p2p_realloc(list->items, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		list->items = grown;
+		list->cap = cap;
+	}
+	memset(&list->items[list->count], 0, sizeof(*list->items));
+	list->items[list->count++].identity = *identity;
+	return 0;
+}
+
+int p2p_claimants_copy(struct p2p_claimants *list, const struct p2p_claimant *at)
+{
+	int rc = p2p_claimants_add(list, &at->identity);
+
+	if (!rc)
+		list->items[list->count - 1] = *at;
+	return rc;
+}
+
+static int claimants_collect(void *ctx, const struct p2p_identity *identity)
+{
+	if (identity->kind == P2P_IDENTITY_KEY)
+		return P2P_ECORRUPT;
+	return p2p_claimants_add(ctx, identity);
+}
+
+int p2p_claimant_load(struct p2p_numbers *numbers, struct p2p_rowstate *state,
+		      struct p2p_claimant *at, bool *out_complete)
+{
+	const struct p2p_table *table = numbers->app->table;
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	const struct p2p_cellstate *cell;
+	const struct p2p_id *replica;
+	struct p2p_buf key;
+	int rc;
+
+	p2p_claimant_key(&key, bytes, &at->identity);
+	rc = p2p_store_row_get(numbers->app->store, table, key.data, key.len, state, &at->claim);
+	*out_complete = rc == 0 && p2p_numbers_complete(table, state);
+	if (rc || !*out_complete)
+		return rc == P2P_ENOENT ? 0 : rc;
+	cell = &state->cells[table->columns[table->key[0]].slot];
+	replica = p2p_store_replica_id(numbers->app->store, cell->replica);
+	if (!replica)
+		return P2P_ECORRUPT;
+	at->clock.stamp.value = cell->stamp;
+	at->clock.replica = *replica;
+	at->in_table = !(state->flags & P2P_ROW_PARKED);
+	p2p_identity_row_id(&at->row_id, &at->identity, &table->id);
+	rc = p2p_numbers_temp(numbers, key.data, key.len, &at->shown);
+	at->noted = rc == 0;
+	if (rc == P2P_ENOENT)
+		at->shown = at->claim;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+int p2p_claimants_of(struct p2p_numbers *numbers, struct p2p_rowstate *state, int64_t number,
+		     struct p2p_claimants *list)
+{
+	size_t i, first = list->count, kept = first;
+	bool complete;
+	int rc;
+
+	rc = p2p_store_claimants(numbers->app->store, numbers->app->table, number,
+				 claimants_collect, list);
+	for (i = first; i < list->count && !rc; i++) {
+		rc = p2p_claimant_load(numbers, state, &list->items[i], &complete);
+		if (!rc && complete && list->items[i].claim == number)
+			list->items[kept++] = list->items[i];
+	}
+	list->count = kept;
+	return rc;
+}
+
+int p2p_claimant_cmp(const struct p2p_claimant *a, const struct p2p_claimant *b)
+{
+	int rc = p2p_clock_cmp(&a->clock, &b->clock);
+
+	return rc ? rc : p2p_id_cmp(&a->row_id, &b->row_id);
+}
+
+static int somebody(void *ctx, const struct p2p_identity *identity)
+{
+	(void)ctx;
+	(void)identity;
+	return 1;
+}
+
+int p2p_claimants_any(struct p2p_numbers *numbers, struct p2p_rowstate *state, int64_t number,
+		      bool *out)
+{
+	struct p2p_claimants list = {0};
+	int rc = p2p_store_claimants(numbers->app->store, numbers->app->table, number, somebody,
+				     NULL);
+
+	*out = false;
+	if (rc != 1)
+		return rc;
+	rc = p2p_claimants_of(numbers, state, number, &list);
+	*out = list.count > 0;
+	p2p_free(list.items);
+	return rc;
+}
+
+int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+{
+	struct p2p_claimants list = {0};
+	struct p2p_rowstate state;
+	struct p2p_buf key;
+	size_t i;
+	int rc;
+
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	p2p_rowstate_init(&state);
+	rc = p2p_numbers_temp_at(numbers, number, &key);
+	if (!rc)
+		rc = p2p_claimant_identity(out, key.data, key.len);
+	else if (rc == P2P_ENOENT)
+		rc = p2p_claimants_of(numbers, &state, number, &list);
+	if (!rc && !key.len) {
+		rc = P2P_ENOENT;
+		for (i = 0; i < list.count; i++)
+			if (list.items[i].in_table && list.items[i].shown == number) {
+				*out = list.items[i].identity;
+				rc = 0;
+			}
+	}
+	p2p_free(list.items);
+	p2p_rowstate_deinit(&state);
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
+int p2p_claimant_row_cmp(const void *a, const void *b)
+{
+	const struct p2p_claimant *x = a, *y = b;
+
+	return p2p_id_cmp(&x->row_id, &y->row_id);
+}
+
+int p2p_claimant_note(struct p2p_numbers *numbers, struct p2p_claimant *at, int64_t shown)
+{
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	struct p2p_buf key;
+
+	p2p_claimant_key(&key, bytes, &at->identity);
+	at->noted = shown != 0;
+	return p2p_numbers_note(numbers, key.data, key.len, shown);
+}
