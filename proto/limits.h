@@ -62,7 +62,8 @@
 #define P2P_HEADER_BYTES_MAX	  (768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
 #define P2P_DEPS_MAX		  4096
 #define P2P_TABLES_MAX		  1024
-#define P2P_COLUMNS_MAX		  2000 /* SQLITE_MAX_COLUMN of a default build */
+#define P2P_COLUMNS_MAX		  2000			/* SQLITE_MAX_COLUMN of a default build */
+#define P2P_SLOTS_MAX		  (4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
 #define P2P_KEY_COLUMNS_MAX	  64
 #define P2P_ORIGINS_MAX		  4096
 #define P2P_VALUE_BYTES_MAX	  (256 * 1024 * 1024)
@@ -114,14 +115,14 @@
 /* --- node ------------------------------------------------------------------------------------- */
 #define P2P_TICKET_BYTES_MAX	 512 /* binary; the text is 8/5 of it */
 #define P2P_TICKET_ADDRESSES_MAX 6
-#define P2P_CONTROL_LINE_MAX	 (16 * 1024)	     /* one request on the control socket */
+#define P2P_CONTROL_LINE_MAX	 (16 * 1024)	    /* one request on the control socket */
 #define P2P_CONTROL_ANSWER_MAX	 (16 * 1024 * 1024) /* status of 1 024 tables and 4 096 peers */
 #define P2P_CONTROL_CLIENTS_MAX	 32
 #define P2P_GOSSIP_BYTES	 (256 * 1024) /* of records in one message (decisions 29) */
-#define P2P_SETTLE_TIMEOUT_MS	 30000 /* from session to agreed membership */
-#define P2P_WATCH_RECHECK_MAX_MS 64    /* re-checks 0, 1, 2..64 ms after a file event (design 6) */
-#define P2P_WATCH_POLL_MS	 1000  /* the safety poll */
-#define P2P_NOTES_MAX		 256   /* peers whose last error is remembered */
+#define P2P_SETTLE_TIMEOUT_MS	 30000	      /* from session to agreed membership */
+#define P2P_WATCH_RECHECK_MAX_MS 64   /* re-checks 0, 1, 2..64 ms after a file event (design 6) */
+#define P2P_WATCH_POLL_MS	 1000 /* the safety poll */
+#define P2P_NOTES_MAX		 256  /* peers whose last error is remembered */
 
 _Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a frame");
 _Static_assert(P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX, "a segment fits into a message");
