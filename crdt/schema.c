@@ -1,0 +1,353 @@
+/* Tables as SQLite describes them; see schema.h. */
+#include "crdt/schema.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/limits.h"
+#include "proto/mem.h"
+
+/* Bookkeeping of migrations: replicated, it would make an application believe that it has migrated
+ * (design 4.5). */
+static const char *const bookkeeping[] = {
+	"django_migrations",
+	"schema_migrations",
+	"ar_internal_metadata",
+	"_prisma_migrations",
+	"alembic_version",
+	"__migrations__",
+	"__drizzle_migrations",
+	"knex_migrations",
+	"knex_migrations_lock",
+	"__efmigrationshistory",
+	"sequelizemeta",
+	"flyway_schema_history",
+	"goose_db_version",
+	"_sqlx_migrations",
+	"refinery_schema_history",
+	"diesel_schema_migrations",
+	"__diesel_schema_migrations",
+	"phinxlog",
+	"migrations",
+	"typeorm_metadata",
+	"doctrine_migration_versions",
+};
+
+static const char sql_object[] = "SELECT type, wr, strict, name FROM pragma_table_list(?1)"
+				 " WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+static const char sql_columns[] = "SELECT name, type, \"notnull\", pk, hidden"
+				  " FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
+static const char sql_key_index[] =
+	"SELECT x.name, x.coll FROM pragma_index_list(?1, 'main') AS l"
+	" JOIN pragma_index_xinfo(l.name, 'main') AS x WHERE l.origin = 'pk' AND x.key";
+static const char sql_names[] = "SELECT name FROM pragma_table_list WHERE schema = 'main'"
+				" AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+
+void p2p_table_deinit(struct p2p_table *table)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		p2p_free(table->columns[i].name);
+	p2p_free(table->columns);
+	p2p_free(table->key);
+	p2p_free(table->name);
+	p2p_free(table->reason);
+	memset(table, 0, sizeof(*table));
+}
+
+static int schema_error(sqlite3 *db, int rc, struct p2p_error *err, const char *name)
+{
+	int code = P2P_EIO;
+
+	if (rc == SQLITE_NOMEM)
+		code = P2P_ENOMEM;
+	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
+		code = P2P_ECORRUPT;
+	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
+		code = P2P_EBUSY;
+	return p2p_error_set(err, code, "read the schema of %s: %s", name, sqlite3_errmsg(db));
+}
+
+static int prepare(sqlite3 *db, const char *sql, const char *name, sqlite3_stmt **out)
+{
+	int rc = sqlite3_prepare_v2(db, sql, -1, out, NULL);
+
+	return rc ? rc : sqlite3_bind_text(*out, 1, name, -1, SQLITE_TRANSIENT);
+}
+
+/* SQLite's rules (datatype3.html, 3.1). */
+static char affinity_of(const char *type, bool strict)
+{
+	if (strict && sqlite3_stricmp(type, "ANY") == 0)
+		return 'A';
+	if (sqlite3_strlike("%INT%", type, 0) == 0)
+		return 'D';
+	if (sqlite3_strlike("%CHAR%", type, 0) == 0 || sqlite3_strlike("%CLOB%", type, 0) == 0 ||
+	    sqlite3_strlike("%TEXT%", type, 0) == 0)
+		return 'B';
+	if (!*type || sqlite3_strlike("%BLOB%", type, 0) == 0)
+		return 'A';
+	if (sqlite3_strlike("%REAL%", type, 0) == 0 || sqlite3_strlike("%FLOA%", type, 0) == 0 ||
+	    sqlite3_strlike("%DOUB%", type, 0) == 0)
+		return 'E';
+	return 'C';
+}
+
+/* False: a collation of the application. */
+static bool collation_of(const char *name, enum p2p_collation *out)
+{
+	*out = P2P_COLLATE_BINARY;
+	if (!name || sqlite3_stricmp(name, "BINARY") == 0)
+		return true;
+	if (sqlite3_stricmp(name, "NOCASE") == 0)
+		*out = P2P_COLLATE_NOCASE;
+	else if (sqlite3_stricmp(name, "RTRIM") == 0)
+		*out = P2P_COLLATE_RTRIM;
+	else
+		return false;
+	return true;
+}
+
+static int table_refuse(struct p2p_table *table, const char *reason)
+{
+	if (table->reason)
+		return 0; /* the first reason is told */
+	table->reason = p2p_strdup(reason);
+	table->state = P2P_TABLE_REFUSED;
+	return table->reason ? 0 : P2P_ENOMEM;
+}
+
+static int column_add(sqlite3 *db, struct p2p_table *table, sqlite3_stmt *row, bool strict)
+{
+	struct p2p_column *grown, *column;
+	const char *name = (const char *)sqlite3_column_text(row, 0);
+	const char *type = (const char *)sqlite3_column_text(row, 1), *collation = NULL;
+	int pk = sqlite3_column_int(row, 3);
+
+	if (!name || table->column_count >= P2P_COLUMNS_MAX)
+		return name ? P2P_ETOOBIG : P2P_ENOMEM;
+	grown = p2p_realloc(table->columns, (table->column_count + 1) * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	table->columns = grown;
+	column = &grown[table->column_count];
+	memset(column, 0, sizeof(*column));
+	column->name = p2p_strdup(name);
+	if (!column->name)
+		return P2P_ENOMEM;
+	table->column_count++;
+	p2p_column_id(&column->id, &table->id, name);
+	column->affinity = affinity_of(type ? type : "", strict);
+	if (sqlite3_column_int(row, 4)) {
+		column->flags |= P2P_COLUMN_GENERATED;
+		column->slot = UINT32_MAX;
+	}
+	if (sqlite3_column_int(row, 2))
+		column->flags |= P2P_COLUMN_NOT_NULL;
+	if (pk) {
+		column->flags |= P2P_COLUMN_KEY;
+		column->key_pos = (uint32_t)pk - 1;
+		table->key_count++;
+	}
+	if (sqlite3_table_column_metadata(db, "main", table->name, name, NULL, &collation, NULL,
+					  NULL, NULL) != SQLITE_OK)
+		collation = NULL;
+	if (!collation_of(collation, &column->collation) && pk)
+		return table_refuse(table, "its key has a collation that only the application "
+					   "knows: declare the key BINARY, NOCASE or RTRIM");
+	return 0;
+}
+
+static int columns_read(sqlite3 *db, struct p2p_table *table, bool strict)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = prepare(db, sql_columns, table->name, &stmt), result = 0;
+
+	while (rc == SQLITE_OK && !result) {
+		rc = sqlite3_step(stmt);
+		if (rc != SQLITE_ROW)
+			break;
+		rc = SQLITE_OK;
+		result = column_add(db, table, stmt, strict);
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (result)
+		return result;
+	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, NULL, table->name);
+}
+
+/* The primary key's index, if it has one: without one, and with a rowid, it is the rowid itself.
+ * Its collations must be the columns'. */
+static int key_index_read(sqlite3 *db, struct p2p_table *table, bool *out_found)
+{
+	sqlite3_stmt *stmt = NULL;
+	enum p2p_collation collation;
+	int rc = prepare(db, sql_key_index, table->name, &stmt), result = 0;
+	uint32_t i;
+
+	*out_found = false;
+	while (rc == SQLITE_OK && !result) {
+		const char *name;
+
+		rc = sqlite3_step(stmt);
+		if (rc != SQLITE_ROW)
+			break;
+		rc = SQLITE_OK;
+		*out_found = true;
+		name = (const char *)sqlite3_column_text(stmt, 0);
+		for (i = 0; i < table->column_count && name; i++) {
+			if (sqlite3_stricmp(table->columns[i].name, name) != 0)
+				continue;
+			if (!collation_of((const char *)sqlite3_column_text(stmt, 1), &collation) ||
+			    collation != table->columns[i].collation)
+				result = table_refuse(table,
+						      "its PRIMARY KEY has another collation than "
+						      "the column: declare it at the column");
+		}
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (result)
+		return result;
+	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, NULL, table->name);
+}
+
+static int key_fill(struct p2p_table *table, bool has_index)
+{
+	const struct p2p_column *only;
+	uint32_t i;
+
+	if (!table->key_count)
+		return table_refuse(table, "it has no PRIMARY KEY: add one (best a UUID), or leave "
+					   "it out with --exclude");
+	if (table->key_count > P2P_KEY_COLUMNS_MAX)
+		return table_refuse(table, "its PRIMARY KEY has more than 64 columns");
+	table->key = p2p_calloc(table->key_count, sizeof(*table->key));
+	if (!table->key)
+		return P2P_ENOMEM;
+	for (i = 0; i < table->column_count; i++) {
+		if (!(table->columns[i].flags & P2P_COLUMN_KEY))
+			continue;
+		if (table->columns[i].key_pos >= table->key_count)
+			return P2P_ECORRUPT;
+		table->key[table->columns[i].key_pos] = i;
+		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
+			return table_refuse(table, "its PRIMARY KEY is a generated column");
+	}
+	only = &table->columns[table->key[0]];
+	table->generated_identity = table->key_count == 1 && !table->without_rowid && !has_index &&
+				    only->affinity == 'D';
+	return 0;
+}
+
+static int refuse_by_name(struct p2p_table *table)
+{
+	size_t i;
+
+	if (sqlite3_strnicmp(table->name, "sqlite_", 7) == 0 ||
+	    sqlite3_strnicmp(table->name, "p2p_", 4) == 0)
+		return table_refuse(table, "its name is reserved: rename it");
+	for (i = 0; i < p2p_array_len(bookkeeping); i++)
+		if (sqlite3_stricmp(table->name, bookkeeping[i]) == 0)
+			return table_refuse(table,
+					    "it says which migrations this file has had: every "
+					    "application migrates its own file");
+	return 0;
+}
+
+static int refuse_by_type(struct p2p_table *table, const char *type)
+{
+	if (strcmp(type, "table") == 0)
+		return 0;
+	if (strcmp(type, "view") == 0)
+		return table_refuse(table, "it is a view: the tables under it are replicated");
+	if (strcmp(type, "virtual") == 0)
+		return table_refuse(table, "it is a virtual table: replicate what it is made of");
+	return table_refuse(table, "it belongs to a virtual table");
+}
+
+/* Name as declared, kind of object. */
+static int object_read(sqlite3 *db, const char *name, struct p2p_table *out, bool *out_strict)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = prepare(db, sql_object, name, &stmt), result = 0;
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW) {
+		const char *type = (const char *)sqlite3_column_text(stmt, 0);
+		const char *declared = (const char *)sqlite3_column_text(stmt, 3);
+
+		out->name = declared ? p2p_strdup(declared) : NULL;
+		out->without_rowid = sqlite3_column_int(stmt, 1) != 0;
+		*out_strict = sqlite3_column_int(stmt, 2) != 0;
+		result = out->name && type ? refuse_by_type(out, type) : P2P_ENOMEM;
+	} else {
+		result = rc == SQLITE_DONE ? P2P_ENOENT : schema_error(db, rc, NULL, name);
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return result;
+}
+
+static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
+{
+	bool strict = false, has_index = false;
+	int rc = object_read(db, name, out, &strict);
+
+	if (rc)
+		return rc;
+	p2p_table_id(&out->id, out->name);
+	rc = refuse_by_name(out);
+	if (rc || out->state == P2P_TABLE_REFUSED)
+		return rc;
+	rc = columns_read(db, out, strict);
+	if (!rc)
+		rc = key_index_read(db, out, &has_index);
+	return rc ? rc : key_fill(out, has_index);
+}
+
+int p2p_schema_read_table(sqlite3 *db, const char *name, struct p2p_table *out,
+			  struct p2p_error *err)
+{
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	out->state = P2P_TABLE_LOCAL;
+	rc = table_read(db, name, out);
+	if (!rc)
+		return 0;
+	p2p_table_deinit(out);
+	if (rc == P2P_ENOENT)
+		return p2p_error_set(err, rc, "there is no table %s", name);
+	return p2p_error_set(err, rc, "read the schema of %s: %s", name, p2p_strerror(rc));
+}
+
+int p2p_schema_each(sqlite3 *db, int (*each)(void *ctx, struct p2p_table *table), void *ctx,
+		    struct p2p_error *err)
+{
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_table table;
+	int rc = sqlite3_prepare_v2(db, sql_names, -1, &stmt, NULL), result = 0;
+
+	while (rc == SQLITE_OK && !result) {
+		const char *name;
+
+		rc = sqlite3_step(stmt);
+		if (rc != SQLITE_ROW)
+			break;
+		rc = SQLITE_OK;
+		name = (const char *)sqlite3_column_text(stmt, 0);
+		result = name ? p2p_schema_read_table(db, name, &table, err) : P2P_ENOMEM;
+		if (result)
+			break;
+		result = each(ctx, &table);
+		if (result)
+			p2p_table_deinit(&table);
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (result)
+		return result;
+	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, err, "the file");
+}

@@ -1,0 +1,95 @@
+/* What the files of the store share: store.c (the connection), store_meta.c (settings, replicas),
+ * store_tables.c (which tables), store_triggers.c, store_rows.c (row states and what goes with
+ * them), store_rescan.c. */
+#ifndef P2P_CRDT_STORE_PRIVATE_H
+#define P2P_CRDT_STORE_PRIVATE_H
+
+#include "crdt/store.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+/* Statements that are prepared once; texts in store_rows.c and store.c. */
+enum p2p_store_sql {
+	P2P_SQL_META_GET,
+	P2P_SQL_META_SET,
+	P2P_SQL_REPLICA_ADD,
+	P2P_SQL_TEMP_GET,
+	P2P_SQL_TEMP_AT,
+	P2P_SQL_TEMP_SET,
+	P2P_SQL_TEMP_DELETE,
+	P2P_SQL_TEMP_EACH,
+	P2P_SQL_PARKED_GET,
+	P2P_SQL_PARKED_PUT,
+	P2P_SQL_PARKED_DELETE,
+	P2P_SQL_PARKED_EACH,
+	P2P_SQL_PARKED_COUNT,
+	P2P_SQL_WAITING_PUT,
+	P2P_SQL_WAITING_COUNT,
+	P2P_SQL_VECTOR_SET,
+	P2P_SQL_VECTOR_EACH,
+	P2P_SQL_JOURNAL_MAX,
+	P2P_SQL_JOURNAL_EACH,
+	P2P_SQL_JOURNAL_TRIM,
+	P2P_SQL_SCHEMA_VERSION,
+	P2P_SQL_COUNT
+};
+
+/* Statements of one table. NULL until needed. */
+struct p2p_store_table {
+	struct sqlite3_stmt *get, *put, *claimants, *app_row;
+	bool rescan; /* a trigger was lost */
+};
+
+struct p2p_store {
+	struct sqlite3 *db; /* owned */
+	char *path;	    /* owned */
+	const struct p2p_env *env;
+	const struct p2p_log *log;
+	bool create;
+	bool enabled;
+	struct p2p_hash_key hash_key;
+	struct p2p_table *tables;	/* owned, by number */
+	struct p2p_store_table *extras; /* owned, beside tables */
+	size_t table_count;
+	struct p2p_id *replicas; /* owned: number - 1 is the index */
+	uint32_t replica_count, replica_cap;
+	int64_t schema_version; /* at the last check */
+	struct sqlite3_stmt *statements[P2P_SQL_COUNT];
+	struct sqlite3_stmt *row; /* that stands on a row; borrowed */
+	struct p2p_buf scratch;
+};
+
+/* Prepared and reset. P2P_ENOMEM, errors of SQLite. */
+int p2p_store_statement(struct p2p_store *store, enum p2p_store_sql which,
+			struct sqlite3_stmt **out) P2P_MUST_CHECK;
+/* Steps once and resets: 0 or an error. */
+int p2p_store_run(struct p2p_store *store, struct sqlite3_stmt *stmt,
+		  const char *what) P2P_MUST_CHECK;
+int p2p_store_exec(struct p2p_store *store, const char *sql, struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_store_forget(struct p2p_store *store);	       /* statements and tables in memory */
+void p2p_store_forget_tables(struct p2p_store *store); /* and what belongs to them */
+struct p2p_store_table *p2p_store_extra(struct p2p_store *store, const struct p2p_table *table);
+int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_store_load_replicas(struct p2p_store *store) P2P_MUST_CHECK;
+
+/* SQL text: appends a number. */
+void p2p_sql_number(struct p2p_buf *sql, int64_t number);
+/* Runs what sql holds, and frees it. */
+int p2p_store_sql_run(struct p2p_store *store, struct p2p_buf *sql,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+/* The three triggers of a table. make: anew. check: they are there as make makes them. */
+int p2p_store_triggers_make(struct p2p_store *store, const struct p2p_table *table,
+			    struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_store_triggers_drop(struct p2p_store *store, const struct p2p_table *table,
+			    struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_store_triggers_check(struct p2p_store *store, const struct p2p_table *table,
+			     bool *out_there) P2P_MUST_CHECK;
+/* Journals every row of a table as present at enabling. */
+int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table,
+			      struct p2p_error *err) P2P_MUST_CHECK;
+/* Journals one key as written now. */
+int p2p_store_journal_key(struct p2p_store *store, const struct p2p_table *table,
+			  const struct p2p_value *key) P2P_MUST_CHECK;
+
+#endif

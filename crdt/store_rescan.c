@@ -1,0 +1,233 @@
+/* Comparing a table with what is known of it: writes that no trigger saw; see store.h. */
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/apptable.h"
+#include "crdt/claimants.h"
+#include "crdt/store_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define SQL_BYTES_MAX (16u * 1024 * 1024)
+
+struct rescan {
+	struct p2p_store *store;
+	const struct p2p_table *table;
+	struct p2p_apptable app;
+	struct p2p_numbers numbers;
+	struct p2p_rowstate state;
+	struct p2p_buf key;   /* encoded identity */
+	struct p2p_buf bytes; /* of a key */
+	uint64_t rows;
+};
+
+/* The identity of the row that shows these key values, encoded. P2P_ENOENT: nobody's;
+ * P2P_IDENTITY_NULL_KEY. */
+static int identity_of_row(struct rescan *scan, const struct p2p_value *key)
+{
+	struct p2p_identity identity;
+	int rc;
+
+	memset(&identity, 0, sizeof(identity));
+	p2p_buf_reset(&scan->key);
+	p2p_buf_reset(&scan->bytes);
+	if (scan->table->generated_identity) {
+		rc = p2p_claimants_at(&scan->numbers, key[0].integer, &identity);
+	} else {
+		rc = p2p_identity_of_key(&scan->bytes, scan->table, key);
+		identity.kind = P2P_IDENTITY_KEY;
+		identity.key = scan->bytes.data;
+		identity.key_len = scan->bytes.len;
+	}
+	if (rc)
+		return rc;
+	p2p_identity_put(&scan->key, &identity);
+	return p2p_buf_error(&scan->key);
+}
+
+static int row_differs(struct rescan *scan, sqlite3_stmt *row, bool *out)
+{
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(scan->store);
+	const struct p2p_table *table = scan->table;
+	struct p2p_value value;
+	uint32_t i;
+	int at = 0, rc = 0;
+
+	*out = !p2p_rowstate_alive(&scan->state) || (scan->state.flags & P2P_ROW_PARKED);
+	for (i = 0; i < table->column_count && !*out && !rc; i++) {
+		const struct p2p_column *column = &table->columns[i];
+
+		if (column->flags & P2P_COLUMN_GENERATED)
+			continue;
+		rc = p2p_value_column(&value, row, at++);
+		if (column->slot == UINT32_MAX || (table->generated_identity && i == table->key[0]))
+			continue;
+		*out = column->slot >= scan->state.cell_count ||
+		       scan->state.cells[column->slot].hash != p2p_value_hash(hash_key, &value);
+	}
+	return rc;
+}
+
+static int scan_row(struct rescan *scan, sqlite3_stmt *row)
+{
+	const struct p2p_table *table = scan->table;
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX], value;
+	uint32_t i;
+	bool differs = true;
+	int at = 0, rc = 0;
+
+	for (i = 0; i < table->column_count && !rc; i++) {
+		const struct p2p_column *column = &table->columns[i];
+
+		if (column->flags & P2P_COLUMN_GENERATED)
+			continue;
+		rc = p2p_value_column(&value, row, at++);
+		if (column->flags & P2P_COLUMN_KEY)
+			key[column->key_pos] = value;
+	}
+	if (!rc)
+		rc = identity_of_row(scan, key);
+	if (rc == P2P_IDENTITY_NULL_KEY)
+		return 0; /* not replicated */
+	if (!rc)
+		rc = p2p_store_row_get(scan->store, table, scan->key.data, scan->key.len,
+				       &scan->state, NULL);
+	if (!rc)
+		rc = row_differs(scan, row, &differs);
+	if ((rc && rc != P2P_ENOENT) || !differs)
+		return rc;
+	scan->rows++;
+	return p2p_store_journal_key(scan->store, table, key);
+}
+
+static int scan_table(struct rescan *scan)
+{
+	const struct p2p_table *table = scan->table;
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_buf sql;
+	uint32_t i, count = 0;
+	int rc, step;
+
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	for (i = 0; i < table->column_count; i++) {
+		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
+			continue;
+		p2p_sql_text(&sql, count++ ? "," : "SELECT ");
+		p2p_sql_name(&sql, table->columns[i].name);
+	}
+	p2p_sql_text(&sql, " FROM main.");
+	p2p_sql_name(&sql, table->name);
+	rc = p2p_sql_prepare(scan->store, &sql, &stmt);
+	p2p_buf_deinit(&sql);
+	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
+		rc = step == SQLITE_ROW ? scan_row(scan, stmt)
+					: p2p_store_error(scan->store, step, NULL, "read");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc;
+}
+
+/* Rows that are known and no longer in the table: their keys are journalled. */
+static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+	sqlite3_stmt *row;
+	int rc;
+
+	if (!p2p_rowstate_alive(&scan->state) || (scan->state.flags & P2P_ROW_PARKED))
+		return 0;
+	p2p_reader_init(&reader, bytes, len);
+	p2p_identity_read(&reader, &identity);
+	if (reader.failed)
+		return P2P_ECORRUPT;
+	memset(&key[0], 0, sizeof(key[0]));
+	key[0].type = P2P_INTEGER;
+	rc = scan->table->generated_identity
+		     ? p2p_numbers_shown(&scan->numbers, bytes, len, number, &key[0].integer)
+		     : p2p_identity_key_values(scan->table, identity.key, identity.key_len, key);
+	if (!rc)
+		rc = p2p_store_app_row(scan->store, scan->table, key, &row);
+	p2p_store_row_done(scan->store);
+	if (rc != P2P_ENOENT)
+		return rc;
+	scan->rows++;
+	return p2p_store_journal_key(scan->store, scan->table, key);
+}
+
+static int scan_states(struct rescan *scan)
+{
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_buf sql;
+	int rc, step;
+
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	p2p_sql_text(&sql, "SELECT k, state, number FROM main.p2p_row_");
+	p2p_sql_number(&sql, scan->table->number);
+	rc = p2p_sql_prepare(scan->store, &sql, &stmt);
+	p2p_buf_deinit(&sql);
+	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
+		if (step != SQLITE_ROW) {
+			rc = p2p_store_error(scan->store, step, NULL, "read");
+			break;
+		}
+		rc = p2p_rowstate_read(&scan->state, sqlite3_column_blob(stmt, 1),
+				       (size_t)sqlite3_column_bytes(stmt, 1));
+		if (!rc)
+			rc = scan_known(scan, sqlite3_column_blob(stmt, 0),
+					(size_t)sqlite3_column_bytes(stmt, 0),
+					sqlite3_column_int64(stmt, 2));
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc;
+}
+
+static int rescan_table(struct p2p_store *store, struct p2p_table *table, uint64_t *rows)
+{
+	struct rescan scan;
+	int rc;
+
+	memset(&scan, 0, sizeof(scan));
+	scan.store = store;
+	scan.table = table;
+	rc = p2p_apptable_init(&scan.app, store, table);
+	p2p_numbers_init(&scan.numbers, &scan.app, store->log);
+	p2p_rowstate_init(&scan.state);
+	p2p_buf_init(&scan.key, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&scan.bytes, P2P_RECORD_BYTES_MAX);
+	if (!rc)
+		rc = scan_table(&scan);
+	if (!rc)
+		rc = scan_states(&scan);
+	*rows += scan.rows;
+	p2p_numbers_deinit(&scan.numbers);
+	p2p_apptable_deinit(&scan.app);
+	p2p_rowstate_deinit(&scan.state);
+	p2p_buf_deinit(&scan.key);
+	p2p_buf_deinit(&scan.bytes);
+	return rc;
+}
+
+int p2p_store_rescan(struct p2p_store *store, const struct p2p_table *table, uint64_t *out_rows,
+		     struct p2p_error *err)
+{
+	uint64_t rows = 0;
+	size_t i;
+	int rc = 0;
+
+	p2p_require(p2p_store_in_transaction(store));
+	for (i = 0; i < store->table_count && !rc; i++) {
+		struct p2p_table *at = &store->tables[i];
+
+		if (at->state != P2P_TABLE_LIVE || (table ? table != at : !store->extras[i].rescan))
+			continue;
+		rc = rescan_table(store, at, &rows);
+		if (rc)
+			return p2p_error_set(err, rc, "rescan table %s: %s", at->name,
+					     p2p_strerror(rc));
+		store->extras[i].rescan = false;
+	}
+	if (!rc)
+		*out_rows = rows;
+	return rc;
+}

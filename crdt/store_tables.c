@@ -1,0 +1,571 @@
+/* Which tables are replicated: our tables in the file, triggers, slots; see store.h. */
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/apptable.h"
+#include "crdt/store_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define SQL_BYTES_MAX (1024u * 1024)
+/* Key columns that the journal has from the start; more are added for tables that need them. */
+#define JOURNAL_COLUMNS 4
+#define STORE_WAIT_MS	5000 /* for the write lock, where a person waits */
+
+static const char sql_setup[] =
+	"CREATE TABLE main.p2p_meta(k TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID;"
+	"CREATE TABLE main.p2p_table(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
+	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL);"
+	"CREATE TABLE main.p2p_column(t INTEGER NOT NULL, id BLOB NOT NULL, slot INTEGER NOT NULL,"
+	" name TEXT NOT NULL, PRIMARY KEY(t, id)) WITHOUT ROWID;"
+	"CREATE TABLE main.p2p_replica(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);"
+	"CREATE TABLE main.p2p_journal(id INTEGER PRIMARY KEY, t INTEGER, ms INTEGER,"
+	" k1, k2, k3, k4);"
+	"CREATE TABLE main.p2p_vector(replica BLOB PRIMARY KEY NOT NULL, seq INTEGER NOT NULL,"
+	" head BLOB NOT NULL, stamp INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE main.p2p_parked(t INTEGER NOT NULL, k BLOB NOT NULL, cells BLOB NOT NULL,"
+	" reason TEXT NOT NULL, PRIMARY KEY(t, k)) WITHOUT ROWID;"
+	"CREATE TABLE main.p2p_waiting(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE,"
+	" t BLOB NOT NULL, stamp INTEGER NOT NULL, replica BLOB NOT NULL, schema BLOB NOT NULL,"
+	" record BLOB NOT NULL);"
+	"CREATE TABLE main.p2p_temp(t INTEGER NOT NULL, k BLOB NOT NULL, shown INTEGER NOT NULL,"
+	" PRIMARY KEY(t, k)) WITHOUT ROWID;"
+	"CREATE UNIQUE INDEX main.p2p_temp_shown ON p2p_temp(t, shown);";
+
+/* --- making ----------------------------------------------------------------------------------- */
+
+int p2p_store_setup(struct p2p_store *store, struct p2p_error *err)
+{
+	int rc;
+
+	p2p_require(p2p_store_in_transaction(store));
+	if (store->enabled)
+		return 0;
+	rc = p2p_store_exec(store, sql_setup, err);
+	if (rc)
+		return rc;
+	p2p_env_random(store->env, store->hash_key.bytes, sizeof(store->hash_key.bytes));
+	rc = p2p_store_meta_set_u64(store, "format", P2P_STORE_FORMAT);
+	if (!rc)
+		rc = p2p_store_meta_set(store, "hash_key", store->hash_key.bytes,
+					sizeof(store->hash_key.bytes));
+	if (rc)
+		return p2p_error_set(err, rc, "set up '%s': %s", store->path, p2p_strerror(rc));
+	store->enabled = true;
+	return 0;
+}
+
+/* --- columns and slots ------------------------------------------------------------------------ */
+
+/* Slots that the columns have; UINT32_MAX for those that have none. */
+static int slots_read(struct p2p_store *store, struct p2p_table *table)
+{
+	sqlite3_stmt *stmt = NULL;
+	uint32_t i;
+	int rc = sqlite3_prepare_v2(store->db, "SELECT id, slot FROM main.p2p_column WHERE t = ?1",
+				    -1, &stmt, NULL);
+
+	for (i = 0; i < table->column_count; i++)
+		table->columns[i].slot = UINT32_MAX;
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 1, table->number);
+	while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		int64_t slot = sqlite3_column_int64(stmt, 1);
+
+		rc = SQLITE_OK;
+		if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES || slot < 0 ||
+		    slot >= (int64_t)table->slot_count) {
+			rc = SQLITE_CORRUPT;
+			break;
+		}
+		for (i = 0; i < table->column_count; i++)
+			if (!(table->columns[i].flags & P2P_COLUMN_GENERATED) &&
+			    memcmp(table->columns[i].id.bytes, sqlite3_column_blob(stmt, 0),
+				   P2P_ID_BYTES) == 0)
+				table->columns[i].slot = (uint32_t)slot;
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "read the columns of");
+}
+
+static int slot_add(struct p2p_store *store, struct p2p_table *table, struct p2p_column *column)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc;
+
+	if (table->slot_count >= P2P_SLOTS_MAX)
+		return P2P_ETOOBIG;
+	rc = sqlite3_prepare_v2(
+		store->db, "INSERT INTO main.p2p_column(t, id, slot, name) VALUES(?1,?2,?3,?4)", -1,
+		&stmt, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 1, table->number);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_blob(stmt, 2, column->id.bytes, P2P_ID_BYTES, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 3, table->slot_count);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 4, column->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (rc != SQLITE_DONE)
+		return p2p_store_error(store, rc, NULL, "add a column to");
+	column->slot = table->slot_count++;
+	return 0;
+}
+
+/* Columns that are new get slots. *out_new: there were some. */
+static int slots_give(struct p2p_store *store, struct p2p_table *table, bool *out_new)
+{
+	struct p2p_buf sql;
+	uint32_t i;
+	int rc = 0;
+
+	*out_new = false;
+	for (i = 0; i < table->column_count && !rc; i++) {
+		struct p2p_column *column = &table->columns[i];
+
+		if ((column->flags & P2P_COLUMN_GENERATED) || column->slot != UINT32_MAX)
+			continue;
+		*out_new = true;
+		rc = slot_add(store, table, column);
+	}
+	if (rc || !*out_new)
+		return rc;
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	p2p_sql_text(&sql, "UPDATE main.p2p_table SET slots = ");
+	p2p_sql_number(&sql, table->slot_count);
+	p2p_sql_text(&sql, " WHERE number = ");
+	p2p_sql_number(&sql, table->number);
+	return p2p_store_sql_run(store, &sql, NULL);
+}
+
+/* --- loading ---------------------------------------------------------------------------------- */
+
+void p2p_store_forget_tables(struct p2p_store *store)
+{
+	size_t i;
+
+	p2p_store_row_done(store);
+	for (i = 0; i < store->table_count; i++) {
+		struct p2p_store_table *extra = &store->extras[i];
+
+		(void)sqlite3_finalize(extra->get); /* errors were seen at the steps */
+		(void)sqlite3_finalize(extra->put);
+		(void)sqlite3_finalize(extra->claimants);
+		(void)sqlite3_finalize(extra->app_row);
+		p2p_table_deinit(&store->tables[i]);
+	}
+	p2p_free(store->tables);
+	p2p_free(store->extras);
+	store->tables = NULL;
+	store->extras = NULL;
+	store->table_count = 0;
+}
+
+static int tables_grow(struct p2p_store *store, struct p2p_table **out)
+{
+	struct p2p_table *tables;
+	struct p2p_store_table *extras;
+	size_t count = store->table_count + 1;
+
+	if (count > P2P_TABLES_MAX)
+		return P2P_ETOOBIG;
+	tables = p2p_realloc(store->tables, count * sizeof(*tables));
+	if (!tables)
+		return P2P_ENOMEM;
+	store->tables = tables;
+	extras = p2p_realloc(store->extras, count * sizeof(*extras));
+	if (!extras)
+		return P2P_ENOMEM;
+	store->extras = extras;
+	memset(&tables[count - 1], 0, sizeof(*tables));
+	memset(&extras[count - 1], 0, sizeof(*extras));
+	store->table_count = count;
+	*out = &tables[count - 1];
+	return 0;
+}
+
+/* One row of p2p_table; the table may be gone, or be of another kind now. */
+static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_error *err)
+{
+	const char *name = (const char *)sqlite3_column_text(row, 2);
+	struct p2p_table *table;
+	int rc;
+
+	if (!name || sqlite3_column_bytes(row, 1) != P2P_ID_BYTES)
+		return P2P_ECORRUPT;
+	rc = tables_grow(store, &table);
+	if (rc)
+		return rc;
+	rc = p2p_schema_read_table(store->db, name, table, err);
+	if (rc == P2P_ENOENT) {
+		memset(table, 0, sizeof(*table));
+		table->name = p2p_strdup(name);
+		table->state = P2P_TABLE_WAITING;
+		rc = table->name ? 0 : P2P_ENOMEM;
+	} else if (!rc && table->state != P2P_TABLE_REFUSED) {
+		table->state = P2P_TABLE_LIVE;
+	}
+	if (rc)
+		return rc;
+	table->number = (uint32_t)sqlite3_column_int64(row, 0);
+	memcpy(table->id.bytes, sqlite3_column_blob(row, 1), P2P_ID_BYTES);
+	if (sqlite3_column_bytes(row, 3) == P2P_HASH_BYTES)
+		memcpy(table->schema.bytes, sqlite3_column_blob(row, 3), P2P_HASH_BYTES);
+	table->slot_count = (uint32_t)sqlite3_column_int64(row, 4);
+	return table->slot_count > P2P_SLOTS_MAX ? P2P_ECORRUPT : slots_read(store, table);
+}
+
+int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(store->db,
+				    "SELECT number, id, name, schema, slots FROM main.p2p_table"
+				    " ORDER BY number",
+				    -1, &stmt, NULL);
+	int result = 0;
+
+	while (rc == SQLITE_OK && !result && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		rc = SQLITE_OK;
+		result = table_load(store, stmt, err);
+	}
+	if (!result && rc != SQLITE_DONE)
+		result = p2p_store_error(store, rc, err, "read the tables of");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return result;
+}
+
+size_t p2p_store_table_count(const struct p2p_store *store)
+{
+	return store->table_count;
+}
+
+struct p2p_table *p2p_store_table(struct p2p_store *store, size_t index)
+{
+	p2p_require(index < store->table_count);
+	return &store->tables[index];
+}
+
+struct p2p_table *p2p_store_table_by_id(struct p2p_store *store, const struct p2p_id *id)
+{
+	size_t i;
+
+	for (i = 0; i < store->table_count; i++)
+		if (p2p_id_cmp(&store->tables[i].id, id) == 0)
+			return &store->tables[i];
+	return NULL;
+}
+
+struct p2p_table *p2p_store_table_by_number(struct p2p_store *store, uint32_t number)
+{
+	size_t i;
+
+	for (i = 0; i < store->table_count; i++)
+		if (store->tables[i].number == number)
+			return &store->tables[i];
+	return NULL;
+}
+
+struct p2p_table *p2p_store_table_by_name(struct p2p_store *store, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < store->table_count; i++)
+		if (sqlite3_stricmp(store->tables[i].name, name) == 0)
+			return &store->tables[i];
+	return NULL;
+}
+
+struct p2p_store_table *p2p_store_extra(struct p2p_store *store, const struct p2p_table *table)
+{
+	size_t index = (size_t)(table - store->tables);
+
+	p2p_require(index < store->table_count);
+	return &store->extras[index];
+}
+
+/* --- enabling --------------------------------------------------------------------------------- */
+
+static int table_number_new(struct p2p_store *store, uint32_t *out)
+{
+	uint64_t last = 0;
+	int rc = p2p_store_meta_get_u64(store, "last_table", &last);
+
+	if (rc && rc != P2P_ENOENT)
+		return rc;
+	if (last >= UINT32_MAX)
+		return P2P_ETOOBIG;
+	*out = (uint32_t)last + 1; /* never given twice: journal entries may outlive a table */
+	return p2p_store_meta_set_u64(store, "last_table", last + 1);
+}
+
+static int journal_widen(struct p2p_store *store, uint32_t count, struct p2p_error *err)
+{
+	uint64_t have = JOURNAL_COLUMNS;
+	struct p2p_buf sql;
+	int rc = p2p_store_meta_get_u64(store, "journal_columns", &have);
+
+	if (rc && rc != P2P_ENOENT)
+		return rc;
+	for (rc = 0; have < count && !rc; have++) {
+		p2p_buf_init(&sql, 256);
+		p2p_sql_text(&sql, "ALTER TABLE main.p2p_journal ADD COLUMN k");
+		p2p_sql_number(&sql, (int64_t)have + 1);
+		rc = p2p_store_sql_run(store, &sql, err);
+	}
+	return rc ? rc : p2p_store_meta_set_u64(store, "journal_columns", have);
+}
+
+static int table_insert(struct p2p_store *store, const struct p2p_table *table)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(
+		store->db, "INSERT INTO main.p2p_table(number, id, name, slots) VALUES(?1,?2,?3,0)",
+		-1, &stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 1, table->number);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_blob(stmt, 2, table->id.bytes, P2P_ID_BYTES, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 3, table->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "add a table to");
+}
+
+static int rows_make(struct p2p_store *store, const struct p2p_table *table, struct p2p_error *err)
+{
+	struct p2p_buf sql;
+	char text[512];
+
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	(void)sqlite3_snprintf(sizeof(text), text,
+			       "CREATE TABLE main.p2p_row_%u(k BLOB PRIMARY KEY NOT NULL,"
+			       " state BLOB NOT NULL, number INTEGER) WITHOUT ROWID;",
+			       table->number);
+	p2p_sql_text(&sql, text);
+	if (table->generated_identity) {
+		(void)sqlite3_snprintf(sizeof(text), text,
+				       "CREATE INDEX main.p2p_number_%u ON p2p_row_%u(number)"
+				       " WHERE number IS NOT NULL;",
+				       table->number, table->number);
+		p2p_sql_text(&sql, text);
+	}
+	return p2p_store_sql_run(store, &sql, err);
+}
+
+static int table_enable(struct p2p_store *store, struct p2p_table *table, bool journal_rows,
+			struct p2p_error *err)
+{
+	bool added;
+	uint32_t i;
+	int rc = table_number_new(store, &table->number);
+
+	if (!rc)
+		rc = journal_widen(store, table->key_count, err);
+	if (!rc)
+		rc = table_insert(store, table);
+	for (i = 0; i < table->column_count; i++)
+		table->columns[i].slot = UINT32_MAX;
+	if (!rc)
+		rc = slots_give(store, table, &added);
+	if (!rc)
+		rc = rows_make(store, table, err);
+	if (!rc)
+		rc = p2p_store_triggers_make(store, table, err);
+	if (!rc && journal_rows)
+		rc = p2p_store_journal_present(store, table, err);
+	return rc;
+}
+
+int p2p_store_enable(struct p2p_store *store, const char *name, bool journal_rows,
+		     struct p2p_error *err)
+{
+	struct p2p_table table;
+	int rc;
+
+	p2p_require(p2p_store_in_transaction(store));
+	p2p_require(store->enabled);
+	if (p2p_store_table_by_name(store, name))
+		return p2p_error_set(err, P2P_EEXIST, "table %s is replicated already", name);
+	rc = p2p_schema_read_table(store->db, name, &table, err);
+	if (rc)
+		return rc;
+	if (table.state == P2P_TABLE_REFUSED)
+		rc = p2p_error_set(err, P2P_EREFUSED, "table %s cannot be replicated: %s", name,
+				   table.reason);
+	if (!rc) {
+		rc = table_enable(store, &table, journal_rows, err);
+		if (rc)
+			(void)p2p_error_set(err, rc, "replicate table %s: %s (%s)", name,
+					    p2p_strerror(rc), sqlite3_errmsg(store->db));
+	}
+	p2p_table_deinit(&table);
+	return rc ? rc : p2p_store_load(store, err);
+}
+
+int p2p_store_disable(struct p2p_store *store, const char *name, struct p2p_error *err)
+{
+	struct p2p_table *table = p2p_store_table_by_name(store, name);
+	struct p2p_buf sql;
+	char text[512];
+	uint32_t number;
+	int rc;
+
+	p2p_require(p2p_store_in_transaction(store));
+	if (!table)
+		return p2p_error_set(err, P2P_ENOENT, "table %s is not replicated", name);
+	number = table->number;
+	rc = p2p_store_triggers_drop(store, table, err);
+	p2p_store_forget_tables(store); /* statements on what is dropped now */
+	if (rc)
+		return rc;
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	(void)sqlite3_snprintf(sizeof(text), text,
+			       "DROP TABLE main.p2p_row_%u;"
+			       "DELETE FROM main.p2p_table WHERE number = %u;"
+			       "DELETE FROM main.p2p_column WHERE t = %u;"
+			       "DELETE FROM main.p2p_parked WHERE t = %u;"
+			       "DELETE FROM main.p2p_temp WHERE t = %u;",
+			       number, number, number, number, number);
+	p2p_sql_text(&sql, text);
+	rc = p2p_store_sql_run(store, &sql, err);
+	return rc ? rc : p2p_store_load(store, err);
+}
+
+int p2p_store_set_schema(struct p2p_store *store, struct p2p_table *table,
+			 const struct p2p_hash *schema)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(store->db,
+				    "UPDATE main.p2p_table SET schema = ?1 WHERE number = ?2", -1,
+				    &stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_blob(stmt, 1, schema->bytes, P2P_HASH_BYTES, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 2, table->number);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (rc != SQLITE_DONE)
+		return p2p_store_error(store, rc, NULL, "set the schema of a table of");
+	table->schema = *schema;
+	return 0;
+}
+
+/* --- the schema changes under us -------------------------------------------------------------- */
+
+static int schema_version(struct p2p_store *store, int64_t *out)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_SCHEMA_VERSION, &stmt);
+
+	if (rc)
+		return rc;
+	rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		*out = sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc == SQLITE_ROW ? 0 : p2p_store_error(store, rc, NULL, "read");
+}
+
+static int table_check(struct p2p_store *store, size_t index, size_t *rescan, struct p2p_error *err)
+{
+	struct p2p_table *table = &store->tables[index];
+	bool there, added;
+	int rc;
+
+	if (table->state != P2P_TABLE_LIVE)
+		return 0;
+	rc = slots_give(store, table, &added);
+	if (!rc)
+		rc = p2p_store_triggers_check(store, table, &there);
+	if (rc || there)
+		return rc;
+	p2p_log(store->log, P2P_LOG_WARN, "crdt",
+		"table %s: its triggers were gone (it was rebuilt?): installed again", table->name);
+	store->extras[index].rescan = true;
+	++*rescan;
+	return p2p_store_triggers_make(store, table, err);
+}
+
+static int tables_check(struct p2p_store *store, size_t *rescan, struct p2p_error *err)
+{
+	size_t i;
+	int rc = p2p_store_load(store, err);
+
+	for (i = 0; i < store->table_count && !rc; i++)
+		rc = table_check(store, i, rescan, err);
+	return rc;
+}
+
+int p2p_store_check_schema(struct p2p_store *store, size_t *out_rescan, struct p2p_error *err)
+{
+	bool own = !p2p_store_in_transaction(store);
+	int64_t version = 0;
+	size_t rescan = 0;
+	int rc;
+
+	*out_rescan = 0;
+	if (!store->enabled)
+		return 0;
+	rc = schema_version(store, &version);
+	if (rc || version == store->schema_version)
+		return rc;
+	if (own)
+		rc = p2p_store_begin_write(store, 1000, err);
+	if (rc)
+		return rc;
+	rc = tables_check(store, &rescan, err);
+	if (!rc)
+		rc = schema_version(store, &version); /* our triggers moved it */
+	if (!rc && own)
+		rc = p2p_store_commit(store, err);
+	if (rc && own)
+		p2p_store_rollback(store);
+	if (rc)
+		return rc;
+	store->schema_version = version;
+	*out_rescan = rescan;
+	return 0;
+}
+
+int p2p_store_unshare(struct p2p_store *store, struct p2p_error *err)
+{
+	static const char names[] = "SELECT 'DROP ' || type || ' IF EXISTS main.\"' ||"
+				    " replace(name, '\"', '\"\"') || '\"' FROM main.sqlite_schema"
+				    " WHERE name LIKE 'p2p\\_%' ESCAPE '\\'"
+				    " AND type IN ('table', 'trigger', 'view') ORDER BY type DESC";
+	struct p2p_buf sql;
+	sqlite3_stmt *stmt = NULL;
+	int rc = p2p_store_begin_write(store, STORE_WAIT_MS, err);
+
+	if (rc)
+		return rc;
+	p2p_store_forget(store);
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	rc = sqlite3_prepare_v2(store->db, names, -1, &stmt, NULL);
+	while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		p2p_sql_text(&sql, (const char *)sqlite3_column_text(stmt, 0));
+		p2p_sql_text(&sql, ";");
+		rc = SQLITE_OK;
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (rc == SQLITE_DONE) {
+		rc = p2p_store_sql_run(store, &sql, err);
+	} else {
+		p2p_buf_deinit(&sql);
+		rc = p2p_store_error(store, rc, err, "read");
+	}
+	if (!rc)
+		rc = p2p_store_commit(store, err);
+	if (rc)
+		p2p_store_rollback(store);
+	store->enabled = false;
+	return rc ? rc : p2p_store_load(store, err);
+}
