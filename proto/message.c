@@ -13,6 +13,7 @@ struct arena {
 	size_t size;
 	struct arena_chunk *chunks;
 	size_t budget; /* bytes that may still be allocated */
+	bool starved;  /* this machine, not the message, was at fault */
 };
 
 struct arena_chunk {
@@ -36,8 +37,10 @@ static void *arena_alloc(void *ctx, size_t size)
 	if (!arena->chunks || arena->size - arena->used < size) {
 		want = size > ARENA_CHUNK_BYTES ? size : ARENA_CHUNK_BYTES;
 		chunk = p2p_malloc(sizeof(*chunk) + want);
-		if (!chunk)
+		if (!chunk) {
+			arena->starved = true;
 			return NULL;
+		}
 		chunk->next = arena->chunks;
 		arena->chunks = chunk;
 		arena->size = want;
@@ -85,10 +88,11 @@ int p2p_unpack(const ProtobufCMessageDescriptor *descriptor, const void *data, s
 	allocator.allocator_data = arena;
 	message = protobuf_c_message_unpack(descriptor, &allocator, len, data);
 	if (!message) {
-		/* protobuf-c does not tell a bad message from a failed allocation; both end the
-		 * connection that sent it */
+		/* protobuf-c does not tell a bad message from a failed allocation */
+		int rc = arena->starved ? P2P_ENOMEM : P2P_EPROTO;
+
 		p2p_unpack_free(arena);
-		return P2P_EPROTO;
+		return rc;
 	}
 	*out = message;
 	*out_arena = arena;
