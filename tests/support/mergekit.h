@@ -21,6 +21,7 @@ struct kit_mesh {
 	struct p2p_signer signer;
 	struct kit_key *keys; /* owned: every row that a changeset named since the last forget */
 	size_t key_count, key_cap;
+	bool blind; /* rows are not noted */
 };
 
 /* A row: p2p_identity_put() of it. */

@@ -5,12 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 // cmocka needs the four above
 #include <cmocka.h>
 
 #include "crdt/parked.h"
 #include "proto/check.h"
+#include "proto/mem.h"
 #include "tests/support/mergekit.h"
 
 static const char sql_tables[] =
@@ -744,6 +746,70 @@ static void on_conflict_replace_of_the_table_deletes_nobody(void **state)
 	assert_string_equal(kit_rows(&a, sql_word), "'key'|1|1|'b';'second'|1|2|'new';");
 }
 
+/* --- every allocation fails once ---------------------------------------------------------------
+ */
+
+static struct {
+	bool armed;
+	size_t left; /* allocations until one fails */
+} fault;
+
+static bool fault_now(void)
+{
+	return fault.armed && fault.left-- == 0;
+}
+
+static void *fault_malloc(size_t size)
+{
+	return fault_now() ? NULL : malloc(size);
+}
+
+static void *fault_realloc(void *ptr, size_t size)
+{
+	return fault_now() ? NULL : realloc(ptr, size);
+}
+
+static const struct p2p_mem_hooks fault_hooks = {fault_malloc, fault_realloc, free};
+
+static void a_failed_allocation_changes_nothing(void **state)
+{
+	struct change changes[] = {user('A', 20, "ann", "m", "1"), user('A', 30, "bob", "n", "2"),
+				   user('C', 10, "cat", "m", "2")};
+	struct kit_change made[3];
+	struct p2p_hash before, after;
+	size_t i, at;
+	int rc = P2P_ENOMEM;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		change_make(&made[i], &changes[i]);
+	kit_apply(&a, &made[0]);
+	kit_apply(&a, &made[1]);
+	kit_digest(&a, &before);
+	kit_apply(&b, &made[0]);
+	kit_apply(&b, &made[1]);
+	kit_apply(&b, &made[2]);
+	mesh.blind = true;
+	for (at = 0; rc; at++) {
+		assert_true(at < 1000);
+		p2p_merge_reset(a.merge); /* statements are made anew */
+		fault.left = at;
+		fault.armed = true;
+		rc = kit_try(&a, &made[2]);
+		fault.armed = false;
+		if (rc) {
+			assert_int_equal(rc, P2P_ENOMEM);
+			kit_digest(&a, &after);
+			assert_memory_equal(&before, &after, sizeof(before));
+		}
+	}
+	mesh.blind = false;
+	assert_in_range(at, 10, 1000);
+	same_state();
+	for (i = 0; i < 3; i++)
+		kit_change_deinit(&made[i]);
+}
+
 int main(void)
 {
 #define merge_test(name) cmocka_unit_test_setup(name, each_setup)
@@ -775,7 +841,9 @@ int main(void)
 		merge_test(an_update_of_a_parked_row_is_kept_and_frees_it),
 		merge_test(several_changesets_of_one_transaction_and_the_vector),
 		merge_test(on_conflict_replace_of_the_table_deletes_nobody),
+		merge_test(a_failed_allocation_changes_nothing),
 	};
 
+	p2p_mem_set_hooks(&fault_hooks);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
