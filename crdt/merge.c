@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "crdt/parked.h"
-#include "crdt/rowwork.h"
-#include "crdt/schemamap.h"
+#include "crdt/rowmerge.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -34,22 +33,6 @@ struct p2p_merge {
 	struct sqlite3_stmt *version; /* owned */
 	int64_t schema_version;
 	const struct p2p_table *first_table; /* to notice a reload of the store */
-};
-
-/* One record on its way. */
-struct merging {
-	struct p2p_merge *merge;
-	const struct p2p_merge_source *source;
-	struct p2p_merge_counts *counts;
-	struct p2p_record record;
-	const uint8_t *raw;
-	size_t raw_len;
-	struct p2p_clock clock;
-	uint32_t replica; /* its small number */
-	struct p2p_target *target;
-	const struct p2p_schemamap *map;
-	bool wait;	       /* something in it cannot be merged yet */
-	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
 };
 
 int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
@@ -261,420 +244,113 @@ static int entries_begin(struct p2p_merge *merge, size_t count)
 	return 0;
 }
 
-/* --- waiting --------------------------------------------------------------------------------- */
+/* --- records --------------------------------------------------------------------------------- */
 
-static int merging_wait(struct merging *m, const struct p2p_schema_ref *ref)
+/* A record as it came, of a changeset. */
+struct raw_record {
+	struct p2p_merge *merge;
+	const struct p2p_header *header;
+	const uint8_t *data;
+	size_t len;
+};
+
+static int record_clock(const struct raw_record *raw, const struct p2p_record *record,
+			struct p2p_clock *out)
+{
+	const struct p2p_header *header = raw->header;
+
+	if (record->origin > header->origin_count)
+		return P2P_EPROTO;
+	out->stamp = header->stamp;
+	out->replica = header->replica;
+	if (record->origin) {
+		out->stamp = header->origins[record->origin - 1].stamp;
+		out->replica = header->origins[record->origin - 1].replica;
+	}
+	return out->stamp.value ? 0 : P2P_EPROTO; /* 0 says "never written" */
+}
+
+/* Kept for an unknown table, column or kind; ref NULL: a kind of a later version, which alone knows
+ * its table. */
+static int record_wait(const struct raw_record *raw, const struct p2p_clock *clock,
+		       const struct p2p_schema_ref *ref, struct p2p_merge_counts *counts)
 {
 	static const struct p2p_schema_ref none;
 
 	if (!ref)
-		ref = &none; /* a kind of a later version: it alone knows its table */
-	m->counts->waiting++;
-	return p2p_store_waiting_put(m->merge->config.store, &ref->table, &m->clock, &ref->schema,
-				     m->raw, m->raw_len);
+		ref = &none;
+	counts->waiting++;
+	return p2p_store_waiting_put(raw->merge->config.store, &ref->table, clock, &ref->schema,
+				     raw->data, raw->len);
 }
 
-/* --- cells ----------------------------------------------------------------------------------- */
-
-/* Clock of the record against a stored one. P2P_ECORRUPT: a replica number that was never given. */
-static int clock_against(struct merging *m, uint64_t stamp, uint32_t replica, int *out)
+/* Merges what can be merged. *out_wait: not all of it. */
+static int record_merge(const struct raw_record *raw, struct p2p_rowmerge *m,
+			const struct merge_entry *entry, bool *out_wait)
 {
-	const struct p2p_id *id;
-
-	*out = (m->clock.stamp.value > stamp) - (m->clock.stamp.value < stamp);
-	if (*out || m->replica == replica)
-		return 0;
-	id = p2p_store_replica_id(m->merge->config.store, replica);
-	if (!id)
-		return P2P_ECORRUPT;
-	*out = p2p_id_cmp(&m->clock.replica, id);
-	return 0;
-}
-
-/* Same clock, another hash: two values under one clock (a forked or cloned replica). The greater
- * value stays. A value that SQLite converted on storing is compared as it is stored. */
-static int cell_tie(struct merging *m, uint32_t column, const struct p2p_value *value, bool *out)
-{
-	struct p2p_rowwork *work = &m->merge->work, *spare = &m->merge->spare;
-	struct p2p_value none;
-	int rc = p2p_rowwork_load_key(spare, m->target, work->key.data, work->key.len);
-
-	memset(&none, 0, sizeof(none));
-	if (!rc)
-		rc = p2p_rowwork_gather(spare, m->target, !(spare->state.flags & P2P_ROW_PARKED));
-	if (rc)
-		return rc;
-	*out = p2p_value_cmp(value,
-			     spare->cells.set[column] ? &spare->cells.values[column] : &none) > 0;
-	return 0;
-}
-
-/* Merges one cell. The clock decides; then the value. */
-static int cell_merge(struct merging *m, uint32_t column, const struct p2p_value *value)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	struct p2p_cellstate *cell = &work->state.cells[m->target->table->columns[column].slot];
-	bool wins = true;
-	int order = 1, rc = 0;
-
-	if (cell->stamp)
-		rc = clock_against(m, cell->stamp, cell->replica, &order);
-	if (rc)
-		return rc;
-	if (order < 0) {
-		m->counts->cells_lost++;
-		return 0;
-	}
-	if (order == 0) {
-		wins = cell->hash !=
-		       p2p_value_hash(p2p_store_hash_key(m->merge->config.store), value);
-		if (wins)
-			rc = cell_tie(m, column, value, &wins);
-	}
-	if (rc || !wins)
-		return rc;
-	cell->stamp = m->clock.stamp.value;
-	cell->replica = m->replica;
-	p2p_cells_set(&work->cells, column, value);
-	m->counts->cells_won++;
-	m->changed = true;
-	return 0;
-}
-
-/* The claim to a number. An equal clock with another number: the greater number. */
-static int claim_merge(struct merging *m, int64_t number)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	const struct p2p_table *table = m->target->table;
-	struct p2p_cellstate *cell = &work->state.cells[table->columns[table->key[0]].slot];
-	struct p2p_value value;
-	int order = 1, rc = 0;
-
-	if (cell->stamp)
-		rc = clock_against(m, cell->stamp, cell->replica, &order);
-	if (rc || (order == 0 && number <= work->number))
-		return rc;
-	if (order < 0) {
-		m->counts->cells_lost++;
-		return 0;
-	}
-	memset(&value, 0, sizeof(value));
-	value.type = P2P_INTEGER;
-	value.integer = number;
-	cell->stamp = m->clock.stamp.value;
-	cell->replica = m->replica;
-	cell->hash = p2p_value_hash(p2p_store_hash_key(m->merge->config.store), &value);
-	work->number = number;
-	m->counts->cells_won++;
-	m->changed = m->claimed = true;
-	return 0;
-}
-
-/* A key column's cell tells how its value is written ('Key'); it must be the identity's value. */
-static int key_cell_fits(struct merging *m, const struct p2p_column *column,
-			 const struct p2p_value *value, bool *out)
-{
-	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
-	const struct p2p_identity *identity = &m->merge->work.identity;
-	struct p2p_buf *scratch = &m->merge->scratch;
-	int rc =
-		p2p_identity_key_values(m->target->table, identity->key, identity->key_len, values);
-
-	if (rc)
-		return rc;
-	values[column->key_pos] = *value;
-	p2p_buf_reset(scratch);
-	rc = p2p_identity_of_key(scratch, m->target->table, values);
-	*out = rc == 0 && scratch->len == identity->key_len &&
-	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
-	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
-}
-
-static int record_cell(struct merging *m, const struct p2p_cell *cell)
-{
-	const struct p2p_table *table = m->target->table;
-	const struct p2p_column *column;
-	uint32_t index;
+	struct p2p_merge *merge = raw->merge;
 	bool fits;
 	int rc;
 
-	if (cell->column >= m->map->count)
-		return P2P_EPROTO;
-	index = m->map->columns[cell->column];
-	if (index == P2P_SCHEMAMAP_NONE || cell->tag != P2P_CELL_VALUE) {
-		m->wait = true;
+	*out_wait = true;
+	if (!entry->target || entry->map == UINT32_MAX)
 		return 0;
-	}
-	column = &table->columns[index];
-	if (table->generated_identity && index == table->key[0]) {
-		if (cell->value.type != P2P_INTEGER)
-			return P2P_EPROTO;
-		return claim_merge(m, cell->value.integer);
-	}
-	if (column->flags & P2P_COLUMN_KEY) {
-		rc = key_cell_fits(m, column, &cell->value, &fits);
-		if (rc)
-			return rc;
-		if (!fits) {
-			m->wait = true;
-			return 0;
-		}
-	}
-	return cell_merge(m, index, &cell->value);
-}
-
-static int record_cells(struct merging *m)
-{
-	const struct p2p_record *record = &m->record;
-	bool claimed = false;
-	size_t i;
-	int rc = 0;
-
-	for (i = 0; i < record->cell_count && !rc; i++) {
-		rc = record_cell(m, &record->cells[i]);
-		claimed |= !rc && m->target->table->generated_identity &&
-			   m->map->columns[record->cells[i].column] == m->target->table->key[0];
-	}
-	if (!rc && !claimed && record->identity.kind == P2P_IDENTITY_NUMBER &&
-	    (record->flags & P2P_RECORD_BORN))
-		rc = claim_merge(m, record->identity.number);
-	return rc;
-}
-
-/* --- rows ------------------------------------------------------------------------------------ */
-
-static void state_clock(struct merging *m)
-{
-	m->merge->work.state.stamp = m->clock.stamp.value;
-	m->merge->work.state.replica = m->replica;
-}
-
-/* A delete, or one more of a row that is dead already. */
-static int row_dead(struct merging *m)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	struct p2p_rowstate *state = &work->state;
-	int order = 1, rc = 0;
-
-	if (m->record.causal_length == state->causal_length) {
-		rc = clock_against(m, state->stamp, state->replica, &order);
-		if (rc || order <= 0)
-			return rc;
-	} else if (p2p_rowstate_alive(state)) {
-		rc = p2p_rowwork_remove(work, m->target);
-		if (rc)
-			return rc;
-	}
-	p2p_rowstate_deinit(state);
-	p2p_rowstate_init(state);
-	state->causal_length = m->record.causal_length;
-	state_clock(m);
-	m->target->touched = true;
-	return p2p_rowwork_save(work, m->target);
-}
-
-static void life_empty(struct p2p_rowwork *work, uint64_t causal_length)
-{
-	work->state.causal_length = causal_length;
-	work->state.flags = 0;
-	work->state.stamp = 0;
-	work->state.replica = 0;
-	work->state.cell_count = 0; /* the memory stays for the new ones */
-	work->number = 0;
-}
-
-/* The state has no life of this causal length yet: an empty one begins. */
-static int life_begin(struct merging *m)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	uint64_t causal_length = m->record.causal_length;
-	int rc = 0;
-
-	if (p2p_rowstate_alive(&work->state)) {
-		/* Saved as dead first: whoever looks for a holder must not find the old claim. */
-		rc = p2p_rowwork_remove(work, m->target);
-		life_empty(work, causal_length - 1);
-		if (!rc)
-			rc = p2p_rowwork_save(work, m->target);
-	}
-	life_empty(work, causal_length);
-	m->changed = true;
-	return rc;
-}
-
-static int row_born(struct merging *m)
-{
-	struct p2p_rowstate *state = &m->merge->work.state;
-	int order = 1, rc = 0;
-
-	if (!(m->record.flags & P2P_RECORD_BORN))
-		return 0;
-	if (state->stamp)
-		rc = clock_against(m, state->stamp, state->replica, &order);
-	if (!rc && order > 0) {
-		state_clock(m);
-		m->changed = true;
-	}
-	if (!rc && !(state->flags & P2P_ROW_BORN)) {
-		state->flags |= P2P_ROW_BORN;
-		m->changed = true;
-	}
-	return rc;
-}
-
-/* The row claims another number than before, or the same one later: what its table shows stays
- * until the projection. */
-static int claim_moved(struct merging *m, bool in_table, int64_t before)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	struct p2p_numbers *numbers = &m->target->numbers;
-	int64_t shown;
-	int rc = p2p_numbers_shown(numbers, work->key.data, work->key.len, before, &shown);
-
-	if (!rc && in_table && shown != work->number)
-		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
-	if (!rc)
-		rc = p2p_numbers_touch(numbers, before);
-	return rc ? rc : p2p_numbers_touch(numbers, work->number);
-}
-
-static int row_alive(struct merging *m)
-{
-	struct p2p_rowwork *work = &m->merge->work;
-	struct p2p_rowstate *state = &work->state;
-	const struct p2p_table *table = m->target->table;
-	bool complete = p2p_numbers_complete(table, state), in_table;
-	int64_t number = work->number;
-	uint64_t life = state->causal_length;
-	int rc = 0;
-
-	if (m->record.causal_length > life) {
-		complete = false;
-		rc = life_begin(m);
-	}
-	in_table = complete && !(state->flags & P2P_ROW_PARKED);
-	if (!rc)
-		rc = p2p_rowstate_resize(state, table->slot_count);
-	if (!rc)
-		rc = record_cells(m);
-	if (!rc)
-		rc = row_born(m);
-	if (rc || !m->changed)
+	m->target = entry->target;
+	m->map = &merge->maps[entry->map];
+	rc = p2p_rowmerge_fits(m, &fits);
+	if (rc || !fits)
 		return rc;
-	m->target->touched = true;
-	if (m->claimed && complete)
-		rc = claim_moved(m, in_table, number);
+	rc = p2p_store_replica_number(merge->config.store, &m->clock.replica, &m->replica);
 	if (!rc)
-		rc = p2p_rowwork_place(work, m->target, in_table);
-	if (!rc && table->generated_identity && !complete && p2p_numbers_complete(table, state))
-		rc = p2p_numbers_check(&m->target->numbers, &work->identity, work->number);
-	return rc ? rc : p2p_rowwork_save(work, m->target);
+		rc = p2p_rowmerge_run(m);
+	*out_wait = m->wait || m->record->yield_count;
+	return rc;
 }
 
-static int row_merge(struct merging *m)
+static int record_known(const struct raw_record *raw, const struct p2p_record *record,
+			struct p2p_merge_counts *counts)
 {
-	struct p2p_rowwork *work = &m->merge->work;
-	int rc = p2p_rowwork_load(work, m->target, &m->record.identity);
-
-	if (rc)
-		return rc;
-	if (m->record.causal_length < work->state.causal_length) {
-		m->counts->cells_lost += m->record.cell_count;
-		return 0;
-	}
-	return m->record.causal_length % 2 ? row_alive(m) : row_dead(m);
-}
-
-/* --- records --------------------------------------------------------------------------------- */
-
-/* The identity must be one of this table, in its one form. */
-static int identity_fits(struct merging *m, bool *out)
-{
-	const struct p2p_table *table = m->target->table;
-	const struct p2p_identity *identity = &m->record.identity;
-	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
-	struct p2p_buf *scratch = &m->merge->scratch;
-	int rc;
-
-	*out = table->generated_identity == (identity->kind != P2P_IDENTITY_KEY);
-	if (!*out || table->generated_identity)
-		return 0;
-	*out = false;
-	rc = p2p_identity_key_values(table, identity->key, identity->key_len, values);
-	if (rc)
-		return rc == P2P_EPROTO ? 0 : rc;
-	p2p_buf_reset(scratch);
-	rc = p2p_identity_of_key(scratch, table, values);
-	*out = rc == 0 && scratch->len == identity->key_len &&
-	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
-	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
-}
-
-static int record_clock(struct merging *m)
-{
-	const struct p2p_header *header = m->source->header;
-
-	if (m->record.origin > header->origin_count)
-		return P2P_EPROTO;
-	m->clock.stamp = header->stamp;
-	m->clock.replica = header->replica;
-	if (m->record.origin) {
-		m->clock.stamp = header->origins[m->record.origin - 1].stamp;
-		m->clock.replica = header->origins[m->record.origin - 1].replica;
-	}
-	return m->clock.stamp.value ? 0 : P2P_EPROTO; /* 0 says "never written" */
-}
-
-static int record_merge(struct merging *m)
-{
-	const struct p2p_header *header = m->source->header;
+	struct p2p_merge *merge = raw->merge;
 	const struct p2p_schema_ref *ref;
 	struct merge_entry *entry;
-	bool fits = false;
-	int rc = record_clock(m);
-
-	if (!rc && m->record.table >= header->table_count)
-		rc = P2P_EPROTO;
-	if (rc)
-		return rc;
-	ref = &header->tables[m->record.table];
-	entry = &m->merge->entries[m->record.table];
-	if (!entry->known)
-		rc = entry_lookup(m->merge, ref, entry);
-	m->target = entry->target;
-	if (!rc && m->target && entry->map != UINT32_MAX) {
-		m->map = &m->merge->maps[entry->map];
-		rc = identity_fits(m, &fits);
-	}
-	if (!rc && fits)
-		rc = p2p_store_replica_number(m->merge->config.store, &m->clock.replica,
-					      &m->replica);
-	if (!rc && fits)
-		rc = row_merge(m);
-	if (!rc && (!fits || m->wait || m->record.yield_count))
-		rc = merging_wait(m, ref);
-	return rc;
-}
-
-static int record_apply(struct p2p_merge *merge, const struct p2p_merge_source *source,
-			struct p2p_merge_counts *counts, const uint8_t *data, size_t len)
-{
-	struct merging m;
+	struct p2p_rowmerge m;
+	bool wait = false;
 	int rc;
 
 	memset(&m, 0, sizeof(m));
-	m.merge = merge;
-	m.source = source;
+	m.store = merge->config.store;
 	m.counts = counts;
-	m.raw = data;
-	m.raw_len = len;
+	m.record = record;
+	m.work = &merge->work;
+	m.spare = &merge->spare;
+	m.scratch = &merge->scratch;
+	rc = record_clock(raw, record, &m.clock);
+	if (!rc && record->table >= raw->header->table_count)
+		rc = P2P_EPROTO;
+	if (rc)
+		return rc;
+	ref = &raw->header->tables[record->table];
+	entry = &merge->entries[record->table];
+	if (!entry->known)
+		rc = entry_lookup(merge, ref, entry);
+	if (!rc)
+		rc = record_merge(raw, &m, entry, &wait);
+	if (!rc && wait)
+		rc = record_wait(raw, &m.clock, ref, counts);
+	return rc;
+}
+
+static int record_apply(const struct raw_record *raw, struct p2p_merge_counts *counts)
+{
+	struct p2p_clock clock = {raw->header->stamp, raw->header->replica};
+	struct p2p_record record;
+	int rc;
+
 	counts->records++;
-	rc = p2p_record_read(&m.record, merge->cells, P2P_COLUMNS_MAX, data, len);
-	if (rc != P2P_RECORD_UNKNOWN)
-		return rc ? rc : record_merge(&m);
-	m.clock.stamp = source->header->stamp;
-	m.clock.replica = source->header->replica;
-	return merging_wait(&m, NULL);
+	rc = p2p_record_read(&record, raw->merge->cells, P2P_COLUMNS_MAX, raw->data, raw->len);
+	if (rc == P2P_RECORD_UNKNOWN)
+		return record_wait(raw, &clock, NULL, counts);
+	return rc ? rc : record_known(raw, &record, counts);
 }
 
 static void counts_take(struct p2p_merge *merge, struct p2p_merge_counts *counts)
@@ -702,8 +378,7 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 	const struct p2p_header *header = source->header;
 	struct p2p_merge_counts own;
 	struct p2p_merged entry;
-	const uint8_t *data = NULL;
-	size_t len = 0;
+	struct raw_record raw = {merge, header, NULL, 0};
 	int rc;
 
 	p2p_require(p2p_store_in_transaction(merge->config.store));
@@ -712,10 +387,10 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 	if (!rc)
 		rc = entries_begin(merge, header->table_count);
 	while (!rc) {
-		rc = source->next(source->ctx, &data, &len);
-		if (rc || !data)
+		rc = source->next(source->ctx, &raw.data, &raw.len);
+		if (rc || !raw.data)
 			break;
-		rc = record_apply(merge, source, counts ? counts : &own, data, len);
+		rc = record_apply(&raw, counts ? counts : &own);
 	}
 	if (!rc) {
 		entry.replica = header->replica;

@@ -1,0 +1,337 @@
+/* Clocks decide; see rowmerge.h. */
+#include "crdt/rowmerge.h"
+
+#include <string.h>
+
+/* --- cells ----------------------------------------------------------------------------------- */
+
+/* Clock of the record against a stored one. P2P_ECORRUPT: a replica number that was never given. */
+static int clock_against(struct p2p_rowmerge *m, uint64_t stamp, uint32_t replica, int *out)
+{
+	const struct p2p_id *id;
+
+	*out = (m->clock.stamp.value > stamp) - (m->clock.stamp.value < stamp);
+	if (*out || m->replica == replica)
+		return 0;
+	id = p2p_store_replica_id(m->store, replica);
+	if (!id)
+		return P2P_ECORRUPT;
+	*out = p2p_id_cmp(&m->clock.replica, id);
+	return 0;
+}
+
+/* Same clock, another hash: two values under one clock (a forked or cloned replica). The greater
+ * value stays. A value that SQLite converted on storing is compared as it is stored. */
+static int cell_tie(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
+		    bool *out)
+{
+	struct p2p_rowwork *work = m->work, *spare = m->spare;
+	struct p2p_value none;
+	int rc = p2p_rowwork_load_key(spare, m->target, work->key.data, work->key.len);
+
+	memset(&none, 0, sizeof(none));
+	if (!rc)
+		rc = p2p_rowwork_gather(spare, m->target, !(spare->state.flags & P2P_ROW_PARKED));
+	if (rc)
+		return rc;
+	*out = p2p_value_cmp(value,
+			     spare->cells.set[column] ? &spare->cells.values[column] : &none) > 0;
+	return 0;
+}
+
+/* Merges one cell. The clock decides; then the value. */
+static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value)
+{
+	struct p2p_rowwork *work = m->work;
+	struct p2p_cellstate *cell = &work->state.cells[m->target->table->columns[column].slot];
+	bool wins = true;
+	int order = 1, rc = 0;
+
+	if (cell->stamp)
+		rc = clock_against(m, cell->stamp, cell->replica, &order);
+	if (rc)
+		return rc;
+	if (order < 0) {
+		m->counts->cells_lost++;
+		return 0;
+	}
+	if (order == 0) {
+		wins = cell->hash != p2p_value_hash(p2p_store_hash_key(m->store), value);
+		if (wins)
+			rc = cell_tie(m, column, value, &wins);
+	}
+	if (rc || !wins)
+		return rc;
+	cell->stamp = m->clock.stamp.value;
+	cell->replica = m->replica;
+	p2p_cells_set(&work->cells, column, value);
+	m->counts->cells_won++;
+	m->changed = true;
+	return 0;
+}
+
+/* The claim to a number. An equal clock with another number: the greater number. */
+static int claim_merge(struct p2p_rowmerge *m, int64_t number)
+{
+	struct p2p_rowwork *work = m->work;
+	const struct p2p_table *table = m->target->table;
+	struct p2p_cellstate *cell = &work->state.cells[table->columns[table->key[0]].slot];
+	struct p2p_value value;
+	int order = 1, rc = 0;
+
+	if (cell->stamp)
+		rc = clock_against(m, cell->stamp, cell->replica, &order);
+	if (rc || (order == 0 && number <= work->number))
+		return rc;
+	if (order < 0) {
+		m->counts->cells_lost++;
+		return 0;
+	}
+	memset(&value, 0, sizeof(value));
+	value.type = P2P_INTEGER;
+	value.integer = number;
+	cell->stamp = m->clock.stamp.value;
+	cell->replica = m->replica;
+	cell->hash = p2p_value_hash(p2p_store_hash_key(m->store), &value);
+	work->number = number;
+	m->counts->cells_won++;
+	m->changed = m->claimed = true;
+	return 0;
+}
+
+/* A key column's cell tells how its value is written ('Key'); it must be the identity's value. */
+static int key_cell_fits(struct p2p_rowmerge *m, const struct p2p_column *column,
+			 const struct p2p_value *value, bool *out)
+{
+	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
+	const struct p2p_identity *identity = &m->work->identity;
+	struct p2p_buf *scratch = m->scratch;
+	int rc =
+		p2p_identity_key_values(m->target->table, identity->key, identity->key_len, values);
+
+	if (rc)
+		return rc;
+	values[column->key_pos] = *value;
+	p2p_buf_reset(scratch);
+	rc = p2p_identity_of_key(scratch, m->target->table, values);
+	*out = rc == 0 && scratch->len == identity->key_len &&
+	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
+	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
+}
+
+static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
+{
+	const struct p2p_table *table = m->target->table;
+	const struct p2p_column *column;
+	uint32_t index;
+	bool fits;
+	int rc;
+
+	if (cell->column >= m->map->count)
+		return P2P_EPROTO;
+	index = m->map->columns[cell->column];
+	if (index == P2P_SCHEMAMAP_NONE || cell->tag != P2P_CELL_VALUE) {
+		m->wait = true;
+		return 0;
+	}
+	column = &table->columns[index];
+	if (table->generated_identity && index == table->key[0]) {
+		if (cell->value.type != P2P_INTEGER)
+			return P2P_EPROTO;
+		return claim_merge(m, cell->value.integer);
+	}
+	if (column->flags & P2P_COLUMN_KEY) {
+		rc = key_cell_fits(m, column, &cell->value, &fits);
+		if (rc)
+			return rc;
+		if (!fits) {
+			m->wait = true;
+			return 0;
+		}
+	}
+	return cell_merge(m, index, &cell->value);
+}
+
+static int record_cells(struct p2p_rowmerge *m)
+{
+	const struct p2p_record *record = m->record;
+	bool claimed = false;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < record->cell_count && !rc; i++) {
+		rc = record_cell(m, &record->cells[i]);
+		claimed |= !rc && m->target->table->generated_identity &&
+			   m->map->columns[record->cells[i].column] == m->target->table->key[0];
+	}
+	if (!rc && !claimed && record->identity.kind == P2P_IDENTITY_NUMBER &&
+	    (record->flags & P2P_RECORD_BORN))
+		rc = claim_merge(m, record->identity.number);
+	return rc;
+}
+
+/* --- rows ------------------------------------------------------------------------------------ */
+
+static void state_clock(struct p2p_rowmerge *m)
+{
+	m->work->state.stamp = m->clock.stamp.value;
+	m->work->state.replica = m->replica;
+}
+
+/* A delete, or one more of a row that is dead already. */
+static int row_dead(struct p2p_rowmerge *m)
+{
+	struct p2p_rowwork *work = m->work;
+	struct p2p_rowstate *state = &work->state;
+	int order = 1, rc = 0;
+
+	if (m->record->causal_length == state->causal_length) {
+		rc = clock_against(m, state->stamp, state->replica, &order);
+		if (rc || order <= 0)
+			return rc;
+	} else if (p2p_rowstate_alive(state)) {
+		rc = p2p_rowwork_remove(work, m->target);
+		if (rc)
+			return rc;
+	}
+	p2p_rowstate_deinit(state);
+	p2p_rowstate_init(state);
+	state->causal_length = m->record->causal_length;
+	state_clock(m);
+	m->target->touched = true;
+	return p2p_rowwork_save(work, m->target);
+}
+
+static void life_empty(struct p2p_rowwork *work, uint64_t causal_length)
+{
+	work->state.causal_length = causal_length;
+	work->state.flags = 0;
+	work->state.stamp = 0;
+	work->state.replica = 0;
+	work->state.cell_count = 0; /* the memory stays for the new ones */
+	work->number = 0;
+}
+
+/* The state has no life of this causal length yet: an empty one begins. */
+static int life_begin(struct p2p_rowmerge *m)
+{
+	struct p2p_rowwork *work = m->work;
+	uint64_t causal_length = m->record->causal_length;
+	int rc = 0;
+
+	if (p2p_rowstate_alive(&work->state)) {
+		/* Saved as dead first: whoever looks for a holder must not find the old claim. */
+		rc = p2p_rowwork_remove(work, m->target);
+		life_empty(work, causal_length - 1);
+		if (!rc)
+			rc = p2p_rowwork_save(work, m->target);
+	}
+	life_empty(work, causal_length);
+	m->changed = true;
+	return rc;
+}
+
+static int row_born(struct p2p_rowmerge *m)
+{
+	struct p2p_rowstate *state = &m->work->state;
+	int order = 1, rc = 0;
+
+	if (!(m->record->flags & P2P_RECORD_BORN))
+		return 0;
+	if (state->stamp)
+		rc = clock_against(m, state->stamp, state->replica, &order);
+	if (!rc && order > 0) {
+		state_clock(m);
+		m->changed = true;
+	}
+	if (!rc && !(state->flags & P2P_ROW_BORN)) {
+		state->flags |= P2P_ROW_BORN;
+		m->changed = true;
+	}
+	return rc;
+}
+
+/* The row claims another number than before, or the same one later: what its table shows stays
+ * until the projection. */
+static int claim_moved(struct p2p_rowmerge *m, bool in_table, int64_t before)
+{
+	struct p2p_rowwork *work = m->work;
+	struct p2p_numbers *numbers = &m->target->numbers;
+	int64_t shown;
+	int rc = p2p_numbers_shown(numbers, work->key.data, work->key.len, before, &shown);
+
+	if (!rc && in_table && shown != work->number)
+		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
+	if (!rc)
+		rc = p2p_numbers_touch(numbers, before);
+	return rc ? rc : p2p_numbers_touch(numbers, work->number);
+}
+
+static int row_alive(struct p2p_rowmerge *m)
+{
+	struct p2p_rowwork *work = m->work;
+	struct p2p_rowstate *state = &work->state;
+	const struct p2p_table *table = m->target->table;
+	bool complete = p2p_numbers_complete(table, state), in_table;
+	int64_t number = work->number;
+	uint64_t life = state->causal_length;
+	int rc = 0;
+
+	if (m->record->causal_length > life) {
+		complete = false;
+		rc = life_begin(m);
+	}
+	in_table = complete && !(state->flags & P2P_ROW_PARKED);
+	if (!rc)
+		rc = p2p_rowstate_resize(state, table->slot_count);
+	if (!rc)
+		rc = record_cells(m);
+	if (!rc)
+		rc = row_born(m);
+	if (rc || !m->changed)
+		return rc;
+	m->target->touched = true;
+	if (m->claimed && complete)
+		rc = claim_moved(m, in_table, number);
+	if (!rc)
+		rc = p2p_rowwork_place(work, m->target, in_table);
+	if (!rc && table->generated_identity && !complete && p2p_numbers_complete(table, state))
+		rc = p2p_numbers_check(&m->target->numbers, &work->identity, work->number);
+	return rc ? rc : p2p_rowwork_save(work, m->target);
+}
+
+int p2p_rowmerge_run(struct p2p_rowmerge *m)
+{
+	struct p2p_rowwork *work = m->work;
+	int rc = p2p_rowwork_load(work, m->target, &m->record->identity);
+
+	if (rc)
+		return rc;
+	if (m->record->causal_length < work->state.causal_length) {
+		m->counts->cells_lost += m->record->cell_count;
+		return 0;
+	}
+	return m->record->causal_length % 2 ? row_alive(m) : row_dead(m);
+}
+
+int p2p_rowmerge_fits(struct p2p_rowmerge *m, bool *out)
+{
+	const struct p2p_table *table = m->target->table;
+	const struct p2p_identity *identity = &m->record->identity;
+	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
+	struct p2p_buf *scratch = m->scratch;
+	int rc;
+
+	*out = table->generated_identity == (identity->kind != P2P_IDENTITY_KEY);
+	if (!*out || table->generated_identity)
+		return 0;
+	*out = false;
+	rc = p2p_identity_key_values(table, identity->key, identity->key_len, values);
+	if (rc)
+		return rc == P2P_EPROTO ? 0 : rc;
+	p2p_buf_reset(scratch);
+	rc = p2p_identity_of_key(scratch, table, values);
+	*out = rc == 0 && scratch->len == identity->key_len &&
+	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
+	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
+}

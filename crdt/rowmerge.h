@@ -1,0 +1,30 @@
+/* One record into one row: which cells win, which life goes on; where the row then stands is found
+ * by crdt/rowwork.h. */
+#ifndef P2P_CRDT_ROWMERGE_H
+#define P2P_CRDT_ROWMERGE_H
+
+#include "crdt/merge.h"
+#include "crdt/rowwork.h"
+#include "crdt/schemamap.h"
+
+/* A record on its way. All pointers are borrowed. */
+struct p2p_rowmerge {
+	struct p2p_store *store;
+	struct p2p_merge_counts *counts;
+	const struct p2p_record *record;
+	struct p2p_clock clock;
+	uint32_t replica; /* its small number */
+	struct p2p_target *target;
+	const struct p2p_schemamap *map;
+	struct p2p_rowwork *work, *spare;
+	struct p2p_buf *scratch;
+	bool wait;	       /* something in it cannot be merged yet */
+	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
+};
+
+/* The identity is one of this table, in its one form. */
+int p2p_rowmerge_fits(struct p2p_rowmerge *m, bool *out) P2P_MUST_CHECK;
+/* Merges the record; its identity fits. P2P_EPROTO for what no peer may send. */
+int p2p_rowmerge_run(struct p2p_rowmerge *m) P2P_MUST_CHECK;
+
+#endif
