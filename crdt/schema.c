@@ -42,6 +42,10 @@ static const char sql_columns[] = "SELECT name, type, \"notnull\", pk, hidden"
 static const char sql_key_index[] =
 	"SELECT x.name, x.coll FROM pragma_index_list(?1, 'main') AS l"
 	" JOIN pragma_index_xinfo(l.name, 'main') AS x WHERE l.origin = 'pk' AND x.key";
+/* Virtual tables whose name, and a line, begins the name ?1. */
+static const char sql_owners[] =
+	"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = 0"
+	" AND substr(?1, 1, length(name) + 1) = name || '_' COLLATE NOCASE";
 static const char sql_names[] = "SELECT name FROM pragma_table_list WHERE schema = 'main'"
 				" AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
 
@@ -127,8 +131,10 @@ static int column_add(sqlite3 *db, struct p2p_table *table, sqlite3_stmt *row, b
 	const char *type = (const char *)sqlite3_column_text(row, 1), *collation = NULL;
 	int pk = sqlite3_column_int(row, 3);
 
-	if (!name || table->column_count >= P2P_COLUMNS_MAX)
-		return name ? P2P_ETOOBIG : P2P_ENOMEM;
+	if (!name)
+		return P2P_ENOMEM;
+	if (table->column_count >= P2P_COLUMNS_MAX)
+		return table_refuse(table, "it has more columns than SQLite takes by default");
 	grown = p2p_realloc(table->columns, (table->column_count + 1) * sizeof(*grown));
 	if (!grown)
 		return P2P_ENOMEM;
@@ -231,7 +237,7 @@ static int key_fill(struct p2p_table *table, bool has_index)
 		if (!(table->columns[i].flags & P2P_COLUMN_KEY))
 			continue;
 		if (table->columns[i].key_pos >= table->key_count)
-			return P2P_ECORRUPT;
+			return table_refuse(table, "its PRIMARY KEY names a column twice");
 		table->key[table->columns[i].key_pos] = i;
 		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
 			return table_refuse(table, "its PRIMARY KEY is a generated column");
@@ -246,6 +252,9 @@ static int refuse_by_name(struct p2p_table *table)
 {
 	size_t i;
 
+	if (sqlite3_strnicmp(table->name, "p2p_local_", 10) == 0)
+		return table_refuse(table, "its name begins with p2p_local_: it stays on this "
+					   "machine");
 	if (sqlite3_strnicmp(table->name, "sqlite_", 7) == 0 ||
 	    sqlite3_strnicmp(table->name, "p2p_", 4) == 0)
 		return table_refuse(table, "its name is reserved: rename it");
@@ -266,6 +275,42 @@ static int refuse_by_type(struct p2p_table *table, const char *type)
 	if (strcmp(type, "virtual") == 0)
 		return table_refuse(table, "it is a virtual table: replicate what it is made of");
 	return table_refuse(table, "it belongs to a virtual table");
+}
+
+static bool module_known(sqlite3 *db, const char *name)
+{
+	char *sql = sqlite3_mprintf("SELECT 1 FROM main.\"%w\"", name);
+	sqlite3_stmt *stmt = NULL;
+	bool known = sql && sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_ERROR;
+
+	(void)sqlite3_finalize(stmt); /* was not run */
+	sqlite3_free(sql);
+	return known;
+}
+
+/* SQLite knows the tables of a virtual one by its module, which may not be in this build; then the
+ * name has to do. */
+static int refuse_by_owner(sqlite3 *db, struct p2p_table *table)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = prepare(db, sql_owners, table->name, &stmt), result = 0;
+
+	while (rc == SQLITE_OK && !result && !table->reason) {
+		const char *owner;
+
+		rc = sqlite3_step(stmt);
+		if (rc != SQLITE_ROW)
+			break;
+		rc = SQLITE_OK;
+		owner = (const char *)sqlite3_column_text(stmt, 0);
+		if (owner && !module_known(db, owner))
+			result = table_refuse(table, "it seems to belong to a virtual table whose "
+						     "module is not known here");
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (result)
+		return result;
+	return rc == SQLITE_DONE || rc == SQLITE_OK ? 0 : schema_error(db, rc, NULL, table->name);
 }
 
 /* Name as declared, kind of object. */
@@ -300,6 +345,8 @@ static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 		return rc;
 	p2p_table_id(&out->id, out->name);
 	rc = refuse_by_name(out);
+	if (!rc)
+		rc = refuse_by_owner(db, out);
 	if (rc || out->state == P2P_TABLE_REFUSED)
 		return rc;
 	rc = columns_read(db, out, strict);
