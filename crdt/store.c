@@ -48,7 +48,7 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 
 /* --- errors and statements -------------------------------------------------------------------- */
 
-static int code_of(int sqlite_rc)
+int p2p_store_code(int sqlite_rc)
 {
 	if (sqlite_rc == SQLITE_IOERR_NOMEM)
 		return P2P_ENOMEM;
@@ -75,7 +75,7 @@ static int code_of(int sqlite_rc)
 
 int p2p_store_error(struct p2p_store *store, int sqlite_rc, struct p2p_error *err, const char *what)
 {
-	return p2p_error_set(err, code_of(sqlite_rc), "%s '%s': %s", what, store->path,
+	return p2p_error_set(err, p2p_store_code(sqlite_rc), "%s '%s': %s", what, store->path,
 			     store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(sqlite_rc));
 }
 
@@ -202,7 +202,7 @@ static int switch_to_wal(struct p2p_store *store, bool *out_switched, struct p2p
 	if (strcmp(mode, "wal") == 0)
 		return 0;
 	rc = db_text(store->db, "PRAGMA main.journal_mode = WAL", mode, sizeof(mode));
-	if (rc != SQLITE_OK && code_of(rc) == P2P_EBUSY)
+	if (rc != SQLITE_OK && p2p_store_code(rc) == P2P_EBUSY)
 		return p2p_error_set(err, P2P_EBUSY,
 				     "open '%s': another program uses it, so that it cannot be "
 				     "switched to WAL: end its transactions and try again",
@@ -315,6 +315,7 @@ void p2p_store_close(struct p2p_store *store)
 	if (!store)
 		return;
 	p2p_store_forget(store);
+	(void)sqlite3_close_v2(store->checkpointer);
 	(void)sqlite3_close_v2(store->db); /* statements of others, if any, end it later */
 	p2p_buf_deinit(&store->scratch);
 	p2p_free(store->path);
@@ -327,8 +328,10 @@ int p2p_store_reopen(struct p2p_store *store, struct p2p_error *err)
 	int rc;
 
 	p2p_store_forget(store);
-	(void)sqlite3_close_v2(store->db); /* whatever went wrong, it is dropped */
-	store->db = NULL;
+	(void)sqlite3_close_v2(store->checkpointer); /* whatever went wrong, both are dropped */
+	(void)sqlite3_close_v2(store->db);
+	store->db = store->checkpointer = NULL;
+	store->shm_found = false;
 	rc = store_connect(store, &switched, err);
 	return rc ? rc : p2p_store_load(store, err);
 }

@@ -4,6 +4,8 @@
 #ifndef P2P_CRDT_STORE_PRIVATE_H
 #define P2P_CRDT_STORE_PRIVATE_H
 
+#include <sys/types.h>
+
 #include "crdt/store.h"
 
 struct sqlite3;
@@ -58,8 +60,16 @@ struct p2p_store {
 	struct sqlite3_stmt *statements[P2P_SQL_COUNT];
 	struct sqlite3_stmt *row; /* that stands on a row; borrowed */
 	struct p2p_buf scratch;
+	/* crdt/walfile.c */
+	struct sqlite3 *checkpointer; /* owned: the second connection, NULL until needed */
+	int shm_fd;		      /* SQLite's: borrowed, checked at each use */
+	dev_t shm_dev;
+	ino_t shm_ino;
+	bool shm_found;
 };
 
+/* P2P_E* of an SQLite result. */
+int p2p_store_code(int sqlite_rc) P2P_MUST_CHECK;
 /* Prepared and reset. P2P_ENOMEM, errors of SQLite. */
 int p2p_store_statement(struct p2p_store *store, enum p2p_store_sql which,
 			struct sqlite3_stmt **out) P2P_MUST_CHECK;
