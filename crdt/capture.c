@@ -1,0 +1,216 @@
+/* Life of a capture, and folding; see capture.h. */
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/capture_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+int p2p_capture_error(const struct p2p_capture *capture, struct p2p_error *err, int rc,
+		      const char *what)
+{
+	if (rc == P2P_EIO || rc == P2P_EFULL || rc == P2P_EBUSY)
+		return p2p_error_set(err, rc, "%s: %s (%s)", what, p2p_strerror(rc),
+				     sqlite3_errmsg(p2p_store_db(capture->config.store)));
+	return p2p_error_set(err, rc, "%s: %s", what, p2p_strerror(rc));
+}
+
+void p2p_capture_drop_finders(struct p2p_capture *capture)
+{
+	size_t i;
+
+	for (i = 0; i < capture->finder_count; i++) {
+		p2p_numbers_deinit(&capture->finders[i]->numbers);
+		p2p_apptable_deinit(&capture->finders[i]->app);
+		p2p_free(capture->finders[i]);
+	}
+	p2p_free(capture->finders);
+	capture->finders = NULL;
+	capture->finder_count = 0;
+}
+
+int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture **out,
+		    struct p2p_error *err)
+{
+	struct p2p_capture *capture = p2p_calloc(1, sizeof(*capture));
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(config->store);
+	int rc = 0;
+
+	if (!capture)
+		return p2p_error_set(err, P2P_ENOMEM, "start capturing: out of memory");
+	capture->config = *config;
+	p2p_overlay_init(&capture->overlay, hash_key);
+	p2p_touched_init(&capture->touched, hash_key);
+	p2p_rowstate_init(&capture->state);
+	p2p_buf_init(&capture->key, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->bytes, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->body, P2P_RECORD_BYTES_MAX);
+	capture->hashes = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->hashes));
+	capture->canonical = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->canonical));
+	capture->cells = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->cells));
+	if (!capture->hashes || !capture->canonical || !capture->cells)
+		rc = P2P_ENOMEM;
+	capture->own = p2p_store_replica_find(config->store, &config->replica);
+	if (!rc && !capture->own)
+		rc = P2P_ESTATE;
+	if (!rc)
+		rc = p2p_capture_replay(capture);
+	if (rc) {
+		p2p_capture_free(capture);
+		return p2p_error_set(err, rc, "read own changes back from the log: %s",
+				     p2p_strerror(rc));
+	}
+	*out = capture;
+	return 0;
+}
+
+void p2p_capture_free(struct p2p_capture *capture)
+{
+	if (!capture)
+		return;
+	p2p_capture_drop_finders(capture);
+	p2p_overlay_deinit(&capture->overlay);
+	p2p_touched_deinit(&capture->touched);
+	p2p_rowstate_deinit(&capture->state);
+	p2p_buf_deinit(&capture->key);
+	p2p_buf_deinit(&capture->bytes);
+	p2p_buf_deinit(&capture->body);
+	p2p_free(capture->turns);
+	p2p_free(capture->hashes);
+	p2p_free(capture->canonical);
+	p2p_free(capture->cells);
+	p2p_free(capture);
+}
+
+void p2p_capture_reset(struct p2p_capture *capture)
+{
+	p2p_capture_drop_finders(capture);
+	capture->stale = true;
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+int p2p_capture_run(struct p2p_capture *capture, bool *out_more, struct p2p_error *err)
+{
+	struct p2p_store *store = capture->config.store;
+	int rc = 0;
+
+	p2p_require(!p2p_store_in_transaction(store));
+	*out_more = false;
+	if (capture->stale)
+		rc = p2p_capture_replay(capture);
+	if (rc)
+		return p2p_capture_error(capture, err, rc, "read own changes back from the log");
+	rc = p2p_store_begin_read(store, err);
+	if (rc)
+		return rc;
+	rc = p2p_capture_scan(capture, out_more);
+	if (rc)
+		p2p_capture_error(capture, err, rc, "capture local changes");
+	p2p_capture_drop_finders(capture);
+	p2p_store_rollback(store); /* ends the snapshot */
+	if (rc)
+		capture->stale = true;
+	return rc;
+}
+
+int64_t p2p_capture_position(const struct p2p_capture *capture)
+{
+	return capture->position;
+}
+
+size_t p2p_capture_provisional(const struct p2p_capture *capture)
+{
+	return capture->provisional;
+}
+
+size_t p2p_capture_turns(const struct p2p_capture *capture)
+{
+	return capture->turn_count;
+}
+
+size_t p2p_capture_unfolded(const struct p2p_capture *capture)
+{
+	return capture->overlay.count - capture->provisional;
+}
+
+const struct p2p_vv_entry *p2p_capture_head(const struct p2p_capture *capture)
+{
+	return &capture->head;
+}
+
+struct p2p_hlc p2p_capture_clock(const struct p2p_capture *capture)
+{
+	return capture->clock;
+}
+
+void p2p_capture_observe(struct p2p_capture *capture, struct p2p_hlc stamp)
+{
+	if (stamp.value > capture->clock.value)
+		capture->clock = stamp;
+}
+
+/* --- fold ------------------------------------------------------------------------------------- */
+
+static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
+		    struct p2p_overlay_row *row)
+{
+	struct p2p_store *store = capture->config.store;
+	struct p2p_buf none;
+	int rc = p2p_store_row_put(store, table, row->key, row->key_len, &row->state, row->number);
+
+	if (!rc && row->unpark) {
+		p2p_buf_init(&none, 1);
+		rc = p2p_store_parked_put(store, table, row->key, row->key_len, &none, "");
+	}
+	if (!rc && table->generated_identity && !p2p_rowstate_alive(&row->state))
+		rc = p2p_store_temp_set(store, table, row->key, row->key_len, 0);
+	return rc;
+}
+
+/* What the projection must look at again. */
+static int fold_tell(struct p2p_table *table, const struct p2p_overlay_row *row,
+		     p2p_capture_changed changed, void *ctx)
+{
+	int rc = 0;
+
+	if (!table->generated_identity || !row->number_changed)
+		return changed(ctx, table, NULL);
+	if (row->shown != row->number)
+		rc = changed(ctx, table, &row->shown);
+	return rc ? rc : changed(ctx, table, &row->number);
+}
+
+int p2p_capture_fold(struct p2p_capture *capture, p2p_capture_changed changed, void *ctx,
+		     struct p2p_error *err)
+{
+	struct p2p_store *store = capture->config.store;
+	struct p2p_overlay_row *row;
+	int rc = 0;
+
+	p2p_require(p2p_store_in_transaction(store));
+	p2p_require(capture->provisional == 0);
+	p2p_require(!capture->stale);
+	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
+		struct p2p_table *table = p2p_store_table_by_number(store, row->table);
+
+		if (!table || table->state != P2P_TABLE_LIVE)
+			continue; /* disabled meanwhile */
+		if (!row->state.causal_length)
+			continue; /* inserted and deleted before anybody knew */
+		rc = fold_row(capture, table, row);
+		if (!rc && changed)
+			rc = fold_tell(table, row, changed, ctx);
+	}
+	if (!rc)
+		rc = p2p_store_folded_set(store, capture->head.seq, capture->position);
+	if (!rc)
+		rc = p2p_store_journal_trim(store, capture->position);
+	return rc ? p2p_capture_error(capture, err, rc, "fold local changes") : 0;
+}
+
+void p2p_capture_fold_done(struct p2p_capture *capture, bool committed)
+{
+	if (committed)
+		p2p_overlay_clear(&capture->overlay);
+}

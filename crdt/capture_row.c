@@ -1,0 +1,450 @@
+/* One journalled row against what is known of it; see capture_private.h.
+ *
+ * All of a row's provisional changes are ordinals of turns: which turn a cell's value goes into. A
+ * change that moves from an earlier turn to a later one glues the turns together, since a cut
+ * between them would show half a transaction. */
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/capture_private.h"
+#include "crdt/claimants.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+/* --- which row -------------------------------------------------------------------------------- */
+
+int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table, const void *key,
+		     size_t key_len, struct p2p_overlay_row **out)
+{
+	struct p2p_overlay_row *row =
+		p2p_overlay_find(&capture->overlay, table->number, key, key_len);
+	int64_t number = 0;
+	int rc;
+
+	if (!row) {
+		rc = p2p_store_row_get(capture->config.store, table, key, key_len, &capture->state,
+				       &number);
+		if (rc && rc != P2P_ENOENT)
+			return rc;
+		row = p2p_overlay_add(&capture->overlay, table->number, key, key_len);
+		if (!row)
+			return P2P_ENOMEM;
+		if (!rc) {
+			rc = p2p_rowstate_copy(&row->state, &capture->state);
+			if (rc)
+				return rc;
+			row->number = row->shown = number;
+		}
+		row->frozen_length = row->state.causal_length;
+	}
+	*out = row;
+	return p2p_rowstate_alive(&row->state) ? p2p_overlay_resize(row, table->slot_count) : 0;
+}
+
+int p2p_capture_key(const struct p2p_table *table, const struct p2p_overlay_row *row,
+		    struct p2p_value *key)
+{
+	if (!table->generated_identity)
+		return p2p_identity_key_values(table, row->identity.key, row->identity.key_len,
+					       key);
+	memset(key, 0, sizeof(*key));
+	key->type = P2P_INTEGER;
+	key->integer = row->shown;
+	return 0;
+}
+
+static int finder_get(struct p2p_capture *capture, struct p2p_table *table,
+		      struct capture_finder **out)
+{
+	struct capture_finder *finder, **grown;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < capture->finder_count; i++)
+		if (capture->finders[i]->table == table) {
+			*out = capture->finders[i];
+			return 0;
+		}
+	grown = p2p_realloc(capture->finders, (capture->finder_count + 1) * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	capture->finders = grown;
+	finder = p2p_calloc(1, sizeof(*finder));
+	if (!finder)
+		return P2P_ENOMEM;
+	finder->table = table;
+	rc = p2p_apptable_init(&finder->app, capture->config.store, table);
+	p2p_numbers_init(&finder->numbers, &finder->app, capture->config.log);
+	if (rc) {
+		p2p_apptable_deinit(&finder->app);
+		p2p_free(finder);
+		return rc;
+	}
+	capture->finders[capture->finder_count++] = finder;
+	*out = finder;
+	return 0;
+}
+
+/* The row that showed a number when the table was last looked at: encoded into capture->key.
+ * P2P_ENOENT: none did. */
+static int row_of_number(struct p2p_capture *capture, struct p2p_table *table, int64_t number)
+{
+	struct p2p_overlay_row *row =
+		p2p_overlay_find_number(&capture->overlay, table->number, number);
+	struct capture_finder *finder;
+	struct p2p_identity identity;
+	int rc;
+
+	p2p_buf_reset(&capture->key);
+	if (row) {
+		p2p_buf_put(&capture->key, row->key, row->key_len);
+		return p2p_buf_error(&capture->key);
+	}
+	rc = finder_get(capture, table, &finder);
+	if (!rc)
+		rc = p2p_claimants_at(&finder->numbers, number, &identity);
+	if (rc)
+		return rc;
+	p2p_identity_put(&capture->key, &identity);
+	rc = p2p_buf_error(&capture->key);
+	if (rc)
+		return rc;
+	row = p2p_overlay_find(&capture->overlay, table->number, capture->key.data,
+			       capture->key.len);
+	if (row)
+		/* it may have died since the file was told */
+		return p2p_rowstate_alive(&row->state) ? 0 : P2P_ENOENT;
+	if (number >= 0)
+		return 0;
+	/* a temporary number is kept for a parked row too, which the application does not see */
+	rc = p2p_store_row_get(capture->config.store, table, capture->key.data, capture->key.len,
+			       &capture->state, NULL);
+	return rc || !(capture->state.flags & P2P_ROW_PARKED) ? rc : P2P_ENOENT;
+}
+
+/* Identity of a row that nobody knew (decisions 10), encoded into capture->key. */
+static int row_new_identity(struct p2p_capture *capture, const struct p2p_table *table,
+			    const struct p2p_touch *touch, int64_t number)
+{
+	struct p2p_identity identity;
+	struct p2p_overlay_row *row;
+	bool generated = !touch->present;
+	int rc;
+
+	memset(&identity, 0, sizeof(identity));
+	identity.kind = P2P_IDENTITY_NUMBER;
+	identity.number = number;
+	p2p_buf_reset(&capture->key);
+	p2p_identity_put(&capture->key, &identity);
+	rc = p2p_buf_error(&capture->key);
+	if (!rc && !generated) {
+		/* a row that had this number at enabling may live on under another */
+		rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
+		generated = !rc && p2p_rowstate_alive(&row->state);
+	}
+	if (rc || !generated)
+		return rc;
+	identity.kind = P2P_IDENTITY_GENERATED;
+	p2p_generated_row_id(&identity.id, &capture->config.replica, &table->id, number,
+			     touch->first_id, touch->first_ms);
+	p2p_buf_reset(&capture->key);
+	p2p_identity_put(&capture->key, &identity);
+	return p2p_buf_error(&capture->key);
+}
+
+/* --- turns of cells --------------------------------------------------------------------------- */
+
+static void turns_glue(struct p2p_capture *capture, p2p_ordinal from, p2p_ordinal to)
+{
+	p2p_ordinal i;
+
+	for (i = from; i && i < to; i++)
+		capture->turns[i - 1].cut = false;
+}
+
+static void row_provisional(struct p2p_capture *capture, struct p2p_overlay_row *row, bool is)
+{
+	if (row->provisional == is)
+		return;
+	row->provisional = is;
+	if (is)
+		capture->provisional++;
+	else
+		capture->provisional--;
+}
+
+static void cell_turn(struct p2p_capture *capture, struct p2p_overlay_row *row, uint32_t slot,
+		      p2p_ordinal ordinal)
+{
+	turns_glue(capture, row->ordinals[slot], ordinal);
+	row->ordinals[slot] = ordinal;
+}
+
+static void cells_forget(struct p2p_capture *capture, struct p2p_overlay_row *row,
+			 p2p_ordinal ordinal)
+{
+	uint32_t i;
+
+	for (i = 0; i < row->state.cell_count; i++) {
+		turns_glue(capture, row->ordinals[i], ordinal);
+		row->ordinals[i] = 0;
+	}
+	turns_glue(capture, row->life, ordinal);
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+/* Is the value of a key column the one that the identity gives? Then a record need not say it. */
+static bool key_is_canonical(const struct p2p_value *key, const struct p2p_column *column,
+			     const struct p2p_value *value)
+{
+	return p2p_value_equal(&key[column->key_pos], value);
+}
+
+/* Hashes of the row that stmt stands on. key: canonical values. */
+static int row_hash(struct p2p_capture *capture, const struct p2p_table *table,
+		    const struct p2p_value *key, sqlite3_stmt *stmt)
+{
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(capture->config.store);
+	struct p2p_value value;
+	uint32_t i;
+	int at = 0, rc = 0;
+
+	for (i = 0; i < table->column_count && !rc; i++) {
+		const struct p2p_column *column = &table->columns[i];
+
+		capture->canonical[i] = false;
+		capture->hashes[i] = 0;
+		if (column->flags & P2P_COLUMN_GENERATED)
+			continue;
+		rc = p2p_value_column(&value, stmt, at++);
+		if (rc)
+			break;
+		capture->hashes[i] = p2p_value_hash(hash_key, &value);
+		if ((column->flags & P2P_COLUMN_KEY) && !table->generated_identity)
+			capture->canonical[i] = key_is_canonical(key, column, &value);
+	}
+	return rc;
+}
+
+/* Cells that differ from what is known. A column that was added after the row was known is NULL as
+ * far as it is concerned: no change of the row (design 4.5). */
+static bool cell_differs(const struct p2p_capture *capture, const struct p2p_table *table,
+			 const struct p2p_rowstate *known, uint32_t column)
+{
+	static const struct p2p_value null;
+	uint32_t slot = table->columns[column].slot;
+	uint64_t hash;
+
+	if (slot == UINT32_MAX || capture_is_number(table, column))
+		return false;
+	hash = slot < known->cell_count ? known->cells[slot].hash : 0;
+	if (!hash)
+		hash = p2p_value_hash(p2p_store_hash_key(capture->config.store), &null);
+	return hash != capture->hashes[column];
+}
+
+/* --- changes ---------------------------------------------------------------------------------- */
+
+static void life_begin(struct p2p_capture *capture, const struct p2p_table *table,
+		       struct p2p_overlay_row *row, p2p_ordinal ordinal)
+{
+	uint32_t i;
+
+	turns_glue(capture, row->life, ordinal);
+	row->life = ordinal;
+	row->state.flags = P2P_ROW_BORN;
+	row->number_changed = true;
+	for (i = 0; i < table->column_count; i++) {
+		uint32_t slot = table->columns[i].slot;
+
+		if (slot == UINT32_MAX)
+			continue;
+		row->state.cells[slot].hash = capture->hashes[i];
+		row->state.cells[slot].stamp = 0;
+		if (capture->canonical[i])
+			row->ordinals[slot] = 0;
+		else
+			cell_turn(capture, row, slot, ordinal);
+	}
+	row_provisional(capture, row, true);
+}
+
+/* number: 0 for tables with keys. */
+static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
+		    struct p2p_overlay_row *row, p2p_ordinal ordinal, int64_t number)
+{
+	int rc;
+
+	p2p_require(!p2p_rowstate_alive(&row->state));
+	row->state.causal_length++;
+	rc = p2p_overlay_resize(row, table->slot_count);
+	if (rc)
+		return rc;
+	life_begin(capture, table, row, ordinal);
+	if (table->generated_identity) {
+		row->number = number;
+		p2p_overlay_map(&capture->overlay, row, number);
+	}
+	return 0;
+}
+
+static void row_changed(struct p2p_capture *capture, const struct p2p_table *table,
+			struct p2p_overlay_row *row, p2p_ordinal ordinal)
+{
+	bool born = row->life != 0;
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++) {
+		uint32_t slot = table->columns[i].slot;
+
+		if (!cell_differs(capture, table, &row->state, i))
+			continue;
+		row->state.cells[slot].hash = capture->hashes[i];
+		cell_turn(capture, row, slot, ordinal);
+	}
+	/* the record of a birth says all of the row */
+	for (i = 0; born && i < row->state.cell_count; i++)
+		if (row->ordinals[i])
+			cell_turn(capture, row, i, ordinal);
+	if (born) {
+		turns_glue(capture, row->life, ordinal);
+		row->life = ordinal;
+	}
+	row_provisional(capture, row, true);
+}
+
+static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p2p_ordinal ordinal)
+{
+	bool known = row->frozen_length % 2 == 1;
+	uint64_t length = row->frozen_length + (known ? 1 : 0);
+
+	cells_forget(capture, row, ordinal);
+	p2p_overlay_unmap(&capture->overlay, row);
+	p2p_rowstate_deinit(&row->state);
+	p2p_rowstate_init(&row->state);
+	p2p_free(row->ordinals);
+	row->ordinals = NULL;
+	row->state.causal_length = length;
+	row->life = known ? ordinal : 0;
+	row->unpark = row->unpark && known;
+	row->number_changed = true;
+	row_provisional(capture, row, known);
+}
+
+/* --- one key ---------------------------------------------------------------------------------- */
+
+/* The application's table has the row: born, back from where it was parked, or changed. */
+static int row_present(struct p2p_capture *capture, const struct p2p_table *table,
+		       p2p_ordinal ordinal, int64_t number)
+{
+	struct p2p_overlay_row *row = p2p_overlay_find(&capture->overlay, table->number,
+						       capture->key.data, capture->key.len);
+	const struct p2p_rowstate *known = row ? &row->state : &capture->state;
+	bool differs = false;
+	uint32_t i;
+	int rc = 0;
+
+	if (!row) {
+		rc = p2p_store_row_get(capture->config.store, table, capture->key.data,
+				       capture->key.len, &capture->state, NULL);
+		if (rc == P2P_ENOENT)
+			capture->state.causal_length = 0;
+		else if (rc)
+			return rc;
+	}
+	if (p2p_rowstate_alive(known) && !(known->flags & P2P_ROW_PARKED)) {
+		for (i = 0; i < table->column_count && !differs; i++)
+			differs = cell_differs(capture, table, known, i);
+		if (!differs)
+			return 0;
+	}
+	rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
+	if (rc)
+		return rc;
+	if (table->generated_identity)
+		row->shown = number;
+	if (!p2p_rowstate_alive(&row->state))
+		return row_born(capture, table, row, ordinal, number);
+	if (row->state.flags & P2P_ROW_PARKED) {
+		row->unpark = true;
+		life_begin(capture, table, row, ordinal);
+		return 0;
+	}
+	row_changed(capture, table, row, ordinal);
+	return 0;
+}
+
+/* It is not there (any more). */
+static int row_absent(struct p2p_capture *capture, const struct p2p_table *table,
+		      p2p_ordinal ordinal, int64_t number)
+{
+	struct p2p_overlay_row *row = p2p_overlay_find(&capture->overlay, table->number,
+						       capture->key.data, capture->key.len);
+	const struct p2p_rowstate *known = row ? &row->state : &capture->state;
+	int rc = 0;
+
+	if (!row)
+		rc = p2p_store_row_get(capture->config.store, table, capture->key.data,
+				       capture->key.len, &capture->state, NULL);
+	if (rc)
+		return rc == P2P_ENOENT ? 0 : rc;
+	if (!p2p_rowstate_alive(known) || (known->flags & P2P_ROW_PARKED))
+		return 0;
+	rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
+	if (rc)
+		return rc;
+	if (table->generated_identity)
+		row->shown = number;
+	row_died(capture, row, ordinal);
+	return 0;
+}
+
+/* Who the touched key is: encoded into capture->key. P2P_ENOENT: a number that no row showed. */
+static int touch_identity(struct p2p_capture *capture, struct p2p_table *table,
+			  const struct p2p_touch *touch, int64_t number)
+{
+	if (table->generated_identity)
+		return row_of_number(capture, table, number);
+	p2p_buf_reset(&capture->key);
+	p2p_buf_put(&capture->key, capture->touched.keys.data + touch->key, touch->key_len);
+	return p2p_buf_error(&capture->key);
+}
+
+int p2p_capture_row(struct p2p_capture *capture, struct p2p_table *table,
+		    const struct p2p_touch *touch, p2p_ordinal ordinal)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+	sqlite3_stmt *stmt = NULL;
+	int64_t number = 0;
+	bool there;
+	int rc = 0;
+
+	p2p_reader_init(&reader, capture->touched.keys.data + touch->key, touch->key_len);
+	p2p_identity_read(&reader, &identity);
+	p2p_require(!reader.failed); /* capture_scan.c wrote it */
+	memset(&key[0], 0, sizeof(key[0]));
+	if (table->generated_identity) {
+		key[0].type = P2P_INTEGER;
+		key[0].integer = number = identity.number;
+	} else {
+		rc = p2p_identity_key_values(table, identity.key, identity.key_len, key);
+	}
+	if (!rc)
+		rc = p2p_store_app_row(capture->config.store, table, key, &stmt);
+	there = rc == 0;
+	if (there)
+		rc = row_hash(capture, table, key, stmt);
+	p2p_store_row_done(capture->config.store);
+	if (rc && rc != P2P_ENOENT)
+		return rc;
+	rc = touch_identity(capture, table, touch, number);
+	if (rc == P2P_ENOENT)
+		rc = there ? row_new_identity(capture, table, touch, number) : 1;
+	if (rc)
+		return rc == 1 ? 0 : rc;
+	return there ? row_present(capture, table, ordinal, number)
+		     : row_absent(capture, table, ordinal, number);
+}

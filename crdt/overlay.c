@@ -1,0 +1,213 @@
+/* Rows newer than the file; see overlay.h. */
+#include "crdt/overlay.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define OVERLAY_FIRST_BUCKETS 64
+
+void p2p_overlay_init(struct p2p_overlay *overlay, const struct p2p_hash_key *hash_key)
+{
+	memset(overlay, 0, sizeof(*overlay));
+	overlay->hash_key = *hash_key;
+}
+
+static void overlay_row_free(struct p2p_overlay_row *row)
+{
+	p2p_rowstate_deinit(&row->state);
+	p2p_free(row->ordinals);
+	p2p_free(row->key);
+	p2p_free(row);
+}
+
+void p2p_overlay_clear(struct p2p_overlay *overlay)
+{
+	struct p2p_overlay_row *row = overlay->first, *next;
+
+	for (; row; row = next) {
+		next = row->next_row;
+		overlay_row_free(row);
+	}
+	p2p_free(overlay->by_key);
+	p2p_free(overlay->by_number);
+	overlay->by_key = overlay->by_number = NULL;
+	overlay->buckets = overlay->count = 0;
+	overlay->first = overlay->last = NULL;
+}
+
+void p2p_overlay_deinit(struct p2p_overlay *overlay)
+{
+	p2p_overlay_clear(overlay);
+	sodium_memzero(&overlay->hash_key, sizeof(overlay->hash_key));
+}
+
+static size_t overlay_bucket(const struct p2p_overlay *overlay, uint32_t table, const void *key,
+			     size_t key_len)
+{
+	uint8_t out[crypto_shorthash_BYTES];
+	uint64_t hash;
+
+	(void)crypto_shorthash(out, key, key_len, overlay->hash_key.bytes); /* cannot fail */
+	memcpy(&hash, out, sizeof(hash));
+	return (size_t)(hash ^ table) & (overlay->buckets - 1);
+}
+
+static size_t overlay_number_bucket(const struct p2p_overlay *overlay, uint32_t table,
+				    int64_t number)
+{
+	return overlay_bucket(overlay, table, &number, sizeof(number));
+}
+
+struct p2p_overlay_row *p2p_overlay_find(const struct p2p_overlay *overlay, uint32_t table,
+					 const void *key, size_t key_len)
+{
+	struct p2p_overlay_row *row;
+
+	if (!overlay->count)
+		return NULL;
+	row = overlay->by_key[overlay_bucket(overlay, table, key, key_len)];
+	while (row && (row->table != table || row->key_len != key_len ||
+		       memcmp(row->key, key, key_len) != 0))
+		row = row->next;
+	return row;
+}
+
+struct p2p_overlay_row *p2p_overlay_find_number(const struct p2p_overlay *overlay, uint32_t table,
+						int64_t number)
+{
+	struct p2p_overlay_row *row;
+
+	if (!overlay->count)
+		return NULL;
+	row = overlay->by_number[overlay_number_bucket(overlay, table, number)];
+	while (row && (row->table != table || row->shown != number))
+		row = row->next_number;
+	return row;
+}
+
+static void overlay_link(struct p2p_overlay *overlay, struct p2p_overlay_row *row)
+{
+	size_t at = overlay_bucket(overlay, row->table, row->key, row->key_len);
+
+	row->next = overlay->by_key[at];
+	overlay->by_key[at] = row;
+	if (!row->mapped)
+		return;
+	at = overlay_number_bucket(overlay, row->table, row->shown);
+	row->next_number = overlay->by_number[at];
+	overlay->by_number[at] = row;
+}
+
+static int overlay_grow(struct p2p_overlay *overlay)
+{
+	size_t buckets = overlay->buckets ? overlay->buckets * 2 : OVERLAY_FIRST_BUCKETS;
+	struct p2p_overlay_row **by_key = p2p_calloc(buckets, sizeof(struct p2p_overlay_row *));
+	struct p2p_overlay_row **by_number = p2p_calloc(buckets, sizeof(struct p2p_overlay_row *));
+	struct p2p_overlay_row *row;
+
+	if (!by_key || !by_number) {
+		p2p_free(by_key);
+		p2p_free(by_number);
+		return P2P_ENOMEM;
+	}
+	p2p_free(overlay->by_key);
+	p2p_free(overlay->by_number);
+	overlay->by_key = by_key;
+	overlay->by_number = by_number;
+	overlay->buckets = buckets;
+	for (row = overlay->first; row; row = row->next_row)
+		overlay_link(overlay, row);
+	return 0;
+}
+
+static struct p2p_overlay_row *overlay_row_new(uint32_t table, const void *key, size_t key_len)
+{
+	struct p2p_overlay_row *row = p2p_calloc(1, sizeof(*row));
+	struct p2p_reader reader;
+
+	if (!row)
+		return NULL;
+	p2p_rowstate_init(&row->state);
+	row->table = table;
+	row->key = p2p_memdup(key, key_len);
+	row->key_len = key_len;
+	if (!row->key) {
+		overlay_row_free(row);
+		return NULL;
+	}
+	p2p_reader_init(&reader, row->key, key_len);
+	p2p_identity_read(&reader, &row->identity);
+	p2p_require(!reader.failed); /* the key was made by p2p_identity_put() */
+	return row;
+}
+
+struct p2p_overlay_row *p2p_overlay_add(struct p2p_overlay *overlay, uint32_t table,
+					const void *key, size_t key_len)
+{
+	struct p2p_overlay_row *row;
+
+	p2p_require(!p2p_overlay_find(overlay, table, key, key_len));
+	if (overlay->count >= overlay->buckets && overlay_grow(overlay))
+		return NULL;
+	row = overlay_row_new(table, key, key_len);
+	if (!row)
+		return NULL;
+	if (overlay->last)
+		overlay->last->next_row = row;
+	else
+		overlay->first = row;
+	overlay->last = row;
+	overlay->count++;
+	overlay_link(overlay, row);
+	return row;
+}
+
+void p2p_overlay_map(struct p2p_overlay *overlay, struct p2p_overlay_row *row, int64_t number)
+{
+	size_t at;
+
+	p2p_overlay_unmap(overlay, row);
+	row->shown = number;
+	row->mapped = true;
+	at = overlay_number_bucket(overlay, row->table, number);
+	row->next_number = overlay->by_number[at];
+	overlay->by_number[at] = row;
+}
+
+void p2p_overlay_unmap(struct p2p_overlay *overlay, struct p2p_overlay_row *row)
+{
+	struct p2p_overlay_row **at;
+
+	if (!row->mapped)
+		return;
+	at = &overlay->by_number[overlay_number_bucket(overlay, row->table, row->shown)];
+	while (*at != row)
+		at = &(*at)->next_number;
+	*at = row->next_number;
+	row->next_number = NULL;
+	row->mapped = false;
+}
+
+int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots)
+{
+	uint32_t before = row->state.cell_count;
+	p2p_ordinal *ordinals;
+	int rc;
+
+	if (slots <= before && row->ordinals)
+		return 0;
+	if (slots < before)
+		slots = before;
+	ordinals = p2p_realloc(row->ordinals, (slots ? slots : 1) * sizeof(*ordinals));
+	if (!ordinals)
+		return P2P_ENOMEM;
+	if (!row->ordinals)
+		before = 0;
+	row->ordinals = ordinals;
+	memset(ordinals + before, 0, (slots - before) * sizeof(*ordinals));
+	rc = p2p_rowstate_resize(&row->state, slots);
+	return rc;
+}

@@ -1,0 +1,63 @@
+/* Rows whose state is newer than what the application's file holds: captured, maybe frozen, not
+ * folded.
+ *
+ * In memory only: after a crash frozen rows are rebuilt from the side log and the rest from the
+ * journal. Found by identity, and, for tables with generated identity, by the number that the
+ * application sees. */
+#ifndef P2P_CRDT_OVERLAY_H
+#define P2P_CRDT_OVERLAY_H
+
+#include "crdt/record.h"
+#include "crdt/rowstate.h"
+
+/* Place of a provisional change in the order of changesets to come; 0: not provisional. */
+typedef uint32_t p2p_ordinal;
+
+struct p2p_overlay_row {
+	struct p2p_overlay_row *next;	     /* chain by identity */
+	struct p2p_overlay_row *next_number; /* chain by shown number */
+	struct p2p_overlay_row *next_row;    /* all rows, in the order they came in */
+	uint32_t table;			     /* local table number */
+	uint8_t *key;			     /* owned: p2p_identity_put() */
+	size_t key_len;
+	struct p2p_identity identity; /* decoded; points into key */
+	struct p2p_rowstate state;    /* stamps of provisional cells are not set yet */
+	p2p_ordinal *ordinals;	      /* owned, one per slot: provisional change of that cell */
+	p2p_ordinal life;	      /* provisional birth or death */
+	uint64_t frozen_length;	      /* causal length that is frozen or folded */
+	int64_t number;		      /* claimed: generated identity */
+	int64_t shown;		      /* what the application's table shows, or showed at last */
+	bool mapped;		      /* is in the number chain */
+	bool unpark;		      /* the application made a parked row visible again */
+	bool number_changed;	      /* tell the projection at fold */
+	bool provisional;	      /* any provisional change */
+};
+
+struct p2p_overlay {
+	struct p2p_overlay_row **by_key;    /* owned */
+	struct p2p_overlay_row **by_number; /* owned */
+	size_t buckets;			    /* power of two */
+	size_t count;
+	struct p2p_overlay_row *first, *last;
+	struct p2p_hash_key hash_key; /* against keys chosen to collide */
+};
+
+void p2p_overlay_init(struct p2p_overlay *overlay, const struct p2p_hash_key *hash_key);
+void p2p_overlay_deinit(struct p2p_overlay *overlay);
+void p2p_overlay_clear(struct p2p_overlay *overlay);
+/* NULL when absent. */
+struct p2p_overlay_row *p2p_overlay_find(const struct p2p_overlay *overlay, uint32_t table,
+					 const void *key, size_t key_len);
+/* The live row that shows `number`. NULL when absent. */
+struct p2p_overlay_row *p2p_overlay_find_number(const struct p2p_overlay *overlay, uint32_t table,
+						int64_t number);
+/* Adds an absent row with an empty state. NULL: out of memory. */
+struct p2p_overlay_row *p2p_overlay_add(struct p2p_overlay *overlay, uint32_t table,
+					const void *key, size_t key_len) P2P_MUST_CHECK;
+/* The row is shown under `number` from now on, or, with unmap, no longer. */
+void p2p_overlay_map(struct p2p_overlay *overlay, struct p2p_overlay_row *row, int64_t number);
+void p2p_overlay_unmap(struct p2p_overlay *overlay, struct p2p_overlay_row *row);
+/* Slots of state and ordinals. P2P_ENOMEM, P2P_ETOOBIG. */
+int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots) P2P_MUST_CHECK;
+
+#endif
