@@ -1,0 +1,384 @@
+/* Sessions, and the vectors that are told and heard in them; see sync.h. */
+#include <string.h>
+
+#include "crdt/sync_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define CREDIT_GRANT_BYTES (P2P_CREDIT_BYTES / 8)
+/* Forwarded changes are told after this, so that the author's push comes first, and several go into
+ * one message. */
+#define TELL_MIN_MS 20
+#define TELL_MAX_MS 50
+
+/* --- clocks ----------------------------------------------------------------------------------- */
+
+void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	uint64_t theirs = peer->hello_wall_ms + (sync->now_ms - peer->up_ms);
+	uint64_t ours = p2p_env_wall_ms(sync->config.env);
+	bool ahead = theirs > ours, was = peer->clock_refused;
+	uint64_t apart = ahead ? theirs - ours : ours - theirs;
+
+	if (apart > INT64_MAX)
+		apart = INT64_MAX;
+	peer->clock_offset_ms = ahead ? (int64_t)apart : -(int64_t)apart;
+	peer->clock_refused = apart > sync->config.clock_ahead_max_ms;
+	if (peer->clock_refused && !peer->clock_told) {
+		peer->clock_told = true;
+		sync_event(sync, P2P_SYNC_CLOCK, peer->handle, &peer->replica, 0, P2P_ECLOCK,
+			   "its clock and ours differ too much: nothing is exchanged until one of "
+			   "them is set right");
+	}
+	if (was && !peer->clock_refused) {
+		peer->clock_told = false;
+		sync_pull(sync);
+		sync_serve(sync, peer);
+	}
+}
+
+/* --- telling ---------------------------------------------------------------------------------- */
+
+static int entries_pack(const struct p2p_vv *vector, const struct p2p_vv *told,
+			const struct p2p_vv *theirs, P2p__V1__Have *have)
+{
+	P2p__V1__VectorEntry *entries = p2p_calloc(vector->count + 1, sizeof(*entries));
+	size_t i, count = 0;
+
+	have->entries = p2p_calloc(vector->count + 1, sizeof(P2p__V1__VectorEntry *));
+	if (!entries || !have->entries) {
+		p2p_free(entries);
+		p2p_free(have->entries);
+		return P2P_ENOMEM;
+	}
+	for (i = 0; i < vector->count; i++) {
+		const struct p2p_vv_entry *from = &vector->entries[i];
+		P2p__V1__VectorEntry *to = &entries[count];
+
+		if (told && (p2p_vv_seq(told, &from->replica) >= from->seq ||
+			     p2p_vv_seq(theirs, &from->replica) >= from->seq))
+			continue;
+		p2p__v1__vector_entry__init(to);
+		to->replica = p2p_field(from->replica.bytes, P2P_ID_BYTES);
+		to->seq = from->seq;
+		to->head = p2p_field(from->head.bytes, P2P_HEAD_BYTES);
+		to->log_from = from->log_from;
+		have->entries[count++] = to;
+	}
+	have->n_entries = count;
+	if (!count)
+		p2p_free(entries);
+	return 0;
+}
+
+static void entries_free(P2p__V1__Have *have)
+{
+	if (have->n_entries)
+		p2p_free(have->entries[0]); /* one block */
+	p2p_free(have->entries);
+}
+
+/* The whole vector, or what it was not told and is not known to have. */
+void sync_tell(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	bool full = peer->tell_full;
+	P2p__V1__Have have;
+	struct p2p_hash digest;
+	int rc;
+
+	p2p__v1__have__init(&have);
+	peer->tell_ms = 0;
+	rc = entries_pack(&sync->vector, full ? NULL : &peer->told, &peer->have, &have);
+	if (!rc && (full || have.n_entries)) {
+		p2p_vv_digest(&sync->vector, &digest);
+		if (full)
+			have.digest = p2p_field(digest.bytes, P2P_HASH_BYTES);
+		have.full = full;
+		have.want_full = peer->ask_full;
+		rc = sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HAVE, &have.base);
+	}
+	entries_free(&have);
+	if (!rc)
+		rc = p2p_vv_copy(&peer->told, &sync->vector);
+	if (rc) { /* once more when there is room, or a little later */
+		peer->tell_full = true;
+		peer->tell_ms = sync->now_ms + TELL_MAX_MS;
+		return;
+	}
+	peer->tell_full = peer->ask_full = false;
+}
+
+static uint64_t jitter(struct p2p_sync *sync, uint64_t low, uint64_t high)
+{
+	uint32_t random;
+
+	p2p_env_random(sync->config.env, &random, sizeof(random));
+	return low + random % (high - low + 1);
+}
+
+void sync_tell_later(struct p2p_sync *sync, const struct sync_replica *replica)
+{
+	struct p2p_list *at, *tmp;
+
+	p2p_list_for_each (at, tmp, &sync->peers) {
+		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+		uint64_t seq = p2p_vv_seq(&peer->have, &replica->id);
+
+		if (peer->tell_ms || seq >= replica->merged.seq)
+			continue;
+		if (p2p_id_cmp(&replica->id, &sync->config.replica) == 0) {
+			/* pushed, or told at once */
+			if (peer->pushed < replica->merged.seq)
+				peer->tell_ms = sync->now_ms;
+			continue;
+		}
+		/* with many peers most of what is forwarded is there already */
+		peer->tell_ms = sync->now_ms + jitter(sync, TELL_MIN_MS, TELL_MAX_MS) +
+				4 * sync->peer_count;
+	}
+}
+
+static void tell_digest(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	struct p2p_hash digest;
+	P2p__V1__Have have;
+
+	p2p__v1__have__init(&have);
+	p2p_vv_digest(&sync->vector, &digest);
+	have.digest = p2p_field(digest.bytes, P2P_HASH_BYTES);
+	/* lost is no harm: there is a next one */
+	(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HAVE, &have.base);
+}
+
+uint64_t sync_have_tick(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	uint64_t next;
+
+	if (peer->tell_ms && sync->now_ms >= peer->tell_ms)
+		sync_tell(sync, peer);
+	if (sync->now_ms >= peer->digest_ms) {
+		tell_digest(sync, peer);
+		peer->digest_ms = sync->now_ms + peer->digest_interval_ms +
+				  jitter(sync, 0, peer->digest_interval_ms / 4);
+		if (peer->digest_interval_ms < SYNC_DIGEST_MAX_MS)
+			peer->digest_interval_ms *= 2;
+	}
+	next = peer->digest_ms;
+	if (peer->tell_ms && peer->tell_ms < next)
+		next = peer->tell_ms;
+	return next;
+}
+
+/* --- acks ------------------------------------------------------------------------------------- */
+
+/* Tells an author what of it is durable here, and grants bytes that were used up. */
+void sync_ack(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	const struct sync_replica *replica = sync_replica_find(sync, &peer->replica);
+	uint64_t durable = replica && !replica->held ? replica->durable : 0;
+	P2p__V1__VectorEntry entry, *list = &entry;
+	P2p__V1__Ack ack;
+
+	if (durable <= peer->acked_told && peer->grant < CREDIT_GRANT_BYTES)
+		return;
+	p2p__v1__ack__init(&ack);
+	p2p__v1__vector_entry__init(&entry);
+	if (durable > peer->acked_told) {
+		entry.replica = p2p_field(peer->replica.bytes, P2P_ID_BYTES);
+		entry.seq = durable;
+		entry.log_from = 1;
+		ack.n_durable = 1;
+		ack.durable = &list;
+	}
+	ack.credit_bytes = peer->grant;
+	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_ACK, &ack.base))
+		return; /* again at writable, or with the next one */
+	peer->granted += peer->grant;
+	peer->grant = 0;
+	if (durable > peer->acked_told)
+		peer->acked_told = durable;
+}
+
+static int have_put(struct sync_peer *peer, const struct p2p_vv_entry *entry)
+{
+	const struct p2p_vv_entry *before = p2p_vv_get(&peer->have, &entry->replica);
+
+	if (before && before->seq > entry->seq)
+		return 0; /* told before it was overtaken */
+	return p2p_vv_put(&peer->have, entry);
+}
+
+static int entry_read(const P2p__V1__VectorEntry *in, struct p2p_vv_entry *out)
+{
+	int rc = p2p_field_id(&out->replica, &in->replica);
+
+	memset(&out->head, 0, sizeof(out->head));
+	out->stamp.value = 0;
+	out->seq = in->seq;
+	out->log_from = in->log_from;
+	if (!rc && in->head.len) {
+		if (in->head.len != P2P_HEAD_BYTES)
+			return P2P_EPROTO;
+		memcpy(out->head.bytes, in->head.data, P2P_HEAD_BYTES);
+	}
+	if (!rc && (in->seq == 0 || in->seq > INT64_MAX || in->log_from > in->seq))
+		rc = P2P_EPROTO;
+	return rc;
+}
+
+int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Ack *ack)
+{
+	const struct sync_replica *own = sync_own(sync);
+	struct p2p_vv_entry entry;
+	size_t i;
+	int rc;
+
+	if (ack->n_durable > P2P_REPLICAS_MAX)
+		return P2P_ETOOBIG;
+	for (i = 0; i < ack->n_durable; i++) {
+		rc = entry_read(ack->durable[i], &entry);
+		if (!rc)
+			rc = have_put(peer, &entry);
+		if (rc)
+			return rc;
+		if (p2p_id_cmp(&entry.replica, &own->id) != 0 || entry.seq <= peer->acked_seq)
+			continue;
+		if (entry.seq > own->merged.seq)
+			return P2P_EPROTO; /* nobody has what was never made */
+		peer->acked_seq = entry.seq;
+		sync_event(sync, P2P_SYNC_ACKED, peer->handle, &entry.replica, entry.seq, 0, "");
+	}
+	if (ack->credit_bytes > P2P_CREDIT_BYTES || peer->credit > UINT64_MAX / 2)
+		return P2P_EPROTO;
+	peer->credit += ack->credit_bytes;
+	sync_serve(sync, peer);
+	return 0;
+}
+
+/* --- hearing ---------------------------------------------------------------------------------- */
+
+void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	if (peer->caught_up || !peer->have_known || !p2p_vv_covers(&sync->vector, &peer->target))
+		return;
+	peer->caught_up = true;
+	sync_event(sync, P2P_SYNC_CAUGHT_UP, peer->handle, NULL, 0, 0, "");
+}
+
+static int take_entries(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Have *have)
+{
+	struct p2p_vv_entry entry;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < have->n_entries && !rc; i++) {
+		rc = entry_read(have->entries[i], &entry);
+		if (!rc)
+			rc = have_put(peer, &entry);
+		if (!rc)
+			sync_compare_head(sync, peer, &entry);
+	}
+	return rc;
+}
+
+/* Own changes that it lacks and that are few are pushed by the next freeze on. */
+static void pushed_from(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	uint64_t seq = p2p_vv_seq(&peer->have, &sync->config.replica);
+
+	if (seq > peer->pushed)
+		peer->pushed = seq;
+}
+
+static void author_grace(struct p2p_sync *sync, struct sync_peer *teller, const struct p2p_id *id)
+{
+	struct sync_replica *replica = sync_replica_find(sync, id);
+	struct p2p_list *at;
+
+	if (!replica || replica->author_ms || p2p_id_cmp(&teller->replica, id) == 0)
+		return;
+	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
+		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		/* its push is most likely on the way */
+		if (peer->caught_up && p2p_id_cmp(&peer->replica, id) == 0)
+			replica->author_ms = sync->now_ms + SYNC_AUTHOR_MS;
+	}
+}
+
+int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Have *have)
+{
+	bool first = !peer->have_known;
+	struct p2p_hash theirs, ours;
+	size_t i;
+	int rc;
+
+	if (have->n_entries > P2P_REPLICAS_MAX)
+		return P2P_ETOOBIG;
+	if (have->digest.len && p2p_field_hash(&theirs, &have->digest))
+		return P2P_EPROTO;
+	rc = take_entries(sync, peer, have);
+	if (rc)
+		return rc;
+	if (first && have->full) {
+		peer->have_known = true;
+		rc = p2p_vv_copy(&peer->target, &peer->have);
+		if (rc)
+			return rc;
+	}
+	pushed_from(sync, peer);
+	sync_check_caught_up(sync, peer);
+	p2p_vv_digest(&sync->vector, &ours);
+	if (!have->full && !have->n_entries && have->digest.len &&
+	    p2p_hash_cmp(&ours, &theirs) != 0)
+		peer->tell_full = peer->ask_full = true;
+	if (have->want_full)
+		peer->tell_full = true;
+	if (peer->tell_full)
+		sync_tell(sync, peer);
+	for (i = 0; i < have->n_entries && !have->full; i++) {
+		struct p2p_id id;
+
+		if (!p2p_field_id(&id, &have->entries[i]->replica))
+			author_grace(sync, peer, &id);
+	}
+	sync_pull(sync);
+	if (first)
+		sync_push(sync, peer);
+	return 0;
+}
+
+/* --- up --------------------------------------------------------------------------------------- */
+
+int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p2p_key *node,
+		     const P2p__V1__Hello *hello)
+{
+	struct sync_peer *peer;
+	struct p2p_id replica = {{0}};
+
+	/* a reader has none */
+	if (hello->replica.len && p2p_field_id(&replica, &hello->replica))
+		return P2P_EPROTO;
+	if (hello->wall_ms > (1ull << 60) || hello->credit_bytes > 64ull * P2P_CREDIT_BYTES)
+		return P2P_EPROTO;
+	p2p_require(handle && !sync_peer_find(sync, handle));
+	peer = p2p_calloc(1, sizeof(*peer));
+	if (!peer)
+		return P2P_ENOMEM;
+	sync->now_ms = p2p_env_now(sync->config.env).ms;
+	peer->handle = handle;
+	peer->node = *node;
+	peer->replica = replica;
+	peer->up_ms = sync->now_ms;
+	peer->hello_wall_ms = hello->wall_ms;
+	peer->credit = hello->credit_bytes;
+	peer->granted = P2P_CREDIT_BYTES;
+	peer->digest_interval_ms = SYNC_DIGEST_MIN_MS;
+	peer->digest_ms = sync->now_ms + SYNC_DIGEST_MIN_MS;
+	peer->tell_full = true;
+	p2p_list_push(&sync->peers, &peer->link);
+	sync->peer_count++;
+	sync_check_clock(sync, peer);
+	sync_tell(sync, peer);
+	return 0;
+}

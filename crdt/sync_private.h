@@ -1,0 +1,163 @@
+/* What the files of the sync engine share: sync.c (life, vector, groups to merge), sync_have.c
+ * (sessions, vectors told and heard, acks), sync_pull.c (who is asked for what), sync_send.c
+ * (serving and pushing), sync_receive.c (parts into the log), sync_proof.c (forks and proofs). */
+#ifndef P2P_CRDT_SYNC_PRIVATE_H
+#define P2P_CRDT_SYNC_PRIVATE_H
+
+#include "crdt/sync.h"
+#include "proto/limits.h"
+#include "proto/list.h"
+
+/* Payload that one Changes message gathers before it is sent. */
+#define SYNC_BATCH_BYTES (64 * 1024)
+/* What a part costs beside header and data: both sides count alike. */
+#define SYNC_PART_BYTES	    64
+#define SYNC_PUSH_BYTES	    (64 * 1024) /* greatest changeset that is pushed unasked */
+#define SYNC_MOVE_MS	    1000	/* without progress: another source */
+#define SYNC_ASK_AGAIN_MS   5000	/* the same one, if there is no other */
+#define SYNC_AUTHOR_MS	    150		/* the author's own push is waited for */
+#define SYNC_DIGEST_MIN_MS  1000
+#define SYNC_DIGEST_MAX_MS  15000
+#define SYNC_CLOCK_RETRY_MS 10000
+#define SYNC_PROOFS_RATE    16 /* answers in a second, to one peer */
+#define SYNC_PROOF_HEADERS  64
+
+/* One replica that somebody is certified for. */
+struct sync_replica {
+	struct p2p_id id;
+	struct p2p_vv_entry merged; /* own: frozen */
+	uint64_t durable;	    /* of merged: survived a power cut */
+	int held;		    /* no more of it: a code; 0: all is well */
+	bool wait_signer;	    /* until records change */
+	uint64_t clock_retry_ms;    /* a stamp was too far ahead: not asked for before */
+	/* receiving */
+	bool loaded;		/* what follows is as in the log */
+	struct p2p_header last; /* last complete one: no arrays; seq 0: none */
+	struct p2p_hash last_hash;
+	struct p2p_header current; /* under way: has arrays; seq 0: none */
+	struct p2p_hash current_hash;
+	uint32_t next_segment;
+	uint64_t verified;   /* complete, up to a signed group's end */
+	uint64_t unverified; /* bytes after it */
+	/* merging */
+	struct p2p_sync_group group; /* the next one, when found; last 0: not looked for */
+	struct p2p_dot blocked;	     /* what it waits for; seq 0: nothing known */
+	/* asking */
+	p2p_sync_peer source; /* 0: nobody is asked */
+	uint64_t asked_to;
+	uint64_t asked_ms, progress_ms;
+	uint64_t author_ms; /* not asked for before */
+};
+
+/* A peer asked for this. */
+struct sync_want {
+	struct p2p_id replica;
+	uint64_t seq, to_seq;
+	uint32_t segment;
+};
+
+struct sync_peer {
+	struct p2p_list link;
+	p2p_sync_peer handle;
+	struct p2p_key node;
+	struct p2p_id replica;
+	uint64_t up_ms, hello_wall_ms;
+	int64_t clock_offset_ms;
+	bool clock_refused, clock_told;
+	struct p2p_vv have; /* as told in this session */
+	bool have_known;
+	struct p2p_vv target; /* its first vector: caught up when that is merged */
+	bool caught_up;
+	struct p2p_vv told; /* what it was told of ours */
+	bool tell_full, ask_full;
+	uint64_t tell_ms; /* changes are told then; 0: nothing to tell */
+	uint64_t digest_ms, digest_interval_ms;
+	uint64_t credit;	 /* bytes that may be sent to it */
+	uint64_t granted;	 /* bytes that it may still send */
+	uint64_t grant;		 /* bytes that were used up and not granted again */
+	uint64_t acked_told;	 /* of its replica: durable here, and told */
+	uint64_t acked_seq;	 /* of the own replica: durable there */
+	uint64_t pushed;	 /* own seq that is under way to it or there */
+	bool blocked;		 /* its queue is full */
+	struct sync_want *wants; /* owned */
+	size_t want_count, want_cap, want_next;
+	uint32_t proofs;      /* answered in this second */
+	struct p2p_dot asked; /* a proof was asked for; seq 0: none */
+};
+
+struct p2p_sync {
+	struct p2p_sync_config config;
+	struct sync_replica **replicas; /* owned, sorted by id */
+	size_t replica_count, replica_cap;
+	size_t ready_next;     /* round robin of merging */
+	struct p2p_vv vector;  /* merged, all replicas */
+	struct p2p_list peers; /* struct sync_peer */
+	size_t peer_count;
+	uint64_t now_ms, second_ms;
+	bool in_receive;
+	struct p2p_buf header, signature, data; /* scratch */
+};
+
+/* sync.c */
+struct sync_replica *sync_replica_find(const struct p2p_sync *sync, const struct p2p_id *id);
+/* Adds it. P2P_ENOMEM, P2P_ETOOBIG. */
+int sync_replica_get(struct p2p_sync *sync, const struct p2p_id *id,
+		     struct sync_replica **out) P2P_MUST_CHECK;
+struct sync_replica *sync_own(const struct p2p_sync *sync);
+struct sync_peer *sync_peer_find(const struct p2p_sync *sync, p2p_sync_peer handle);
+void sync_event(struct p2p_sync *sync, enum p2p_sync_event_kind kind, p2p_sync_peer peer,
+		const struct p2p_id *replica, uint64_t seq, int code, const char *text);
+int sync_send(struct p2p_sync *sync, struct sync_peer *peer, enum p2p_class cls,
+	      enum p2p_message_type type, const ProtobufCMessage *message) P2P_MUST_CHECK;
+/* Something may be mergeable now. */
+void sync_tell_ready(struct p2p_sync *sync);
+/* Highest seq that can be served: own: frozen; others: complete and verified. */
+uint64_t sync_servable(struct p2p_sync *sync, const struct p2p_id *id);
+
+/* sync_have.c */
+void sync_tell(struct p2p_sync *sync, struct sync_peer *peer);
+void sync_tell_later(struct p2p_sync *sync, const struct sync_replica *replica);
+void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer);
+void sync_ack(struct p2p_sync *sync, struct sync_peer *peer);
+void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer);
+int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer,
+		   const P2p__V1__Have *have) P2P_MUST_CHECK;
+int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer,
+		  const P2p__V1__Ack *ack) P2P_MUST_CHECK;
+uint64_t sync_have_tick(struct p2p_sync *sync, struct sync_peer *peer);
+
+/* sync_pull.c: asks for what is missing and can be had. */
+void sync_pull(struct p2p_sync *sync);
+void sync_pull_replica(struct p2p_sync *sync, struct sync_replica *replica);
+void sync_release(struct p2p_sync *sync, struct sync_replica *replica);
+uint64_t sync_pull_tick(struct p2p_sync *sync);
+int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer,
+		     const P2p__V1__Reject *reject) P2P_MUST_CHECK;
+
+/* sync_send.c */
+int sync_take_want(struct p2p_sync *sync, struct sync_peer *peer,
+		   const P2p__V1__Want *want) P2P_MUST_CHECK;
+void sync_serve(struct p2p_sync *sync, struct sync_peer *peer);
+/* Own changesets that were just frozen, at once to whoever has all before them. */
+void sync_push(struct p2p_sync *sync, struct sync_peer *peer);
+
+/* sync_receive.c */
+int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,
+		      const P2p__V1__Changes *changes) P2P_MUST_CHECK;
+int sync_load(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
+void sync_unload(struct sync_replica *replica);
+
+/* sync_proof.c */
+void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
+		    uint64_t seq);
+int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
+			  const P2p__V1__WantHeader *want) P2P_MUST_CHECK;
+int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
+		    const P2p__V1__HeaderProof *proof) P2P_MUST_CHECK;
+/* Compares what a peer says is the head of seq with ours, where both are known. */
+void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
+		       const struct p2p_vv_entry *entry);
+void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+	       uint64_t seq);
+
+#endif

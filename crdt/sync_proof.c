@@ -1,0 +1,203 @@
+/* Two contents under one (replica, seq) are proven by signatures, never believed; see sync.h and
+ * decisions 5, 19, 20. */
+#include <string.h>
+
+#include "crdt/sync_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+	       uint64_t seq)
+{
+	if (replica->held == P2P_EFORK)
+		return;
+	replica->held = P2P_EFORK;
+	sync_event(sync, P2P_SYNC_FORK, peer->handle, &replica->id, seq, P2P_EFORK,
+		   "two histories are signed under this replica id: nothing more of it is taken");
+}
+
+void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
+		    uint64_t seq)
+{
+	P2p__V1__WantHeader want;
+
+	if (peer->asked.seq || !seq)
+		return; /* one at a time */
+	p2p__v1__want_header__init(&want);
+	want.replica = p2p_field(replica->bytes, P2P_ID_BYTES);
+	want.seq = seq;
+	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_WANT_HEADER, &want.base))
+		return; /* the next Have brings it up again */
+	peer->asked.replica = *replica;
+	peer->asked.seq = seq;
+}
+
+/* Hash of a header that we have. P2P_ENOENT. */
+static int hash_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
+		   struct p2p_hash *out)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	int rc;
+
+	p2p_buf_reset(&sync->header);
+	p2p_buf_reset(&sync->signature);
+	rc = log->header(log->ctx, id, seq, &sync->header, &sync->signature);
+	if (!rc)
+		p2p_header_hash(out, &sync->config.mesh, sync->header.data, sync->header.len);
+	return rc;
+}
+
+void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
+		       const struct p2p_vv_entry *entry)
+{
+	static const uint8_t none[P2P_HEAD_BYTES];
+	struct sync_replica *replica = sync_replica_find(sync, &entry->replica);
+	struct p2p_hash hash;
+
+	if (!replica || replica->held || memcmp(entry->head.bytes, none, sizeof(none)) == 0)
+		return;
+	if (entry->seq > replica->merged.seq) {
+		/* more of our own than we ever made? */
+		if (p2p_id_cmp(&replica->id, &sync->config.replica) == 0)
+			sync_ask_proof(sync, peer, &replica->id, entry->seq);
+		return;
+	}
+	if (entry->seq == replica->merged.seq)
+		hash = replica->merged.head;
+	else if (hash_at(sync, &replica->id, entry->seq, &hash))
+		return;
+	if (memcmp(hash.bytes, entry->head.bytes, P2P_HEAD_BYTES) != 0)
+		sync_ask_proof(sync, peer, &replica->id, entry->seq);
+}
+
+/* --- giving ----------------------------------------------------------------------------------- */
+
+/* Headers from seq up to the signed one. P2P_ETOOBIG: the group is too long for one message. */
+static int proof_gather(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
+			struct p2p_buf headers[SYNC_PROOF_HEADERS], size_t *out_count)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	size_t bytes = 0;
+	int rc;
+
+	for (*out_count = 0; *out_count < SYNC_PROOF_HEADERS; seq++) {
+		struct p2p_buf *header = &headers[*out_count];
+
+		p2p_buf_init(header, P2P_HEADER_BYTES_MAX);
+		++*out_count;
+		p2p_buf_reset(&sync->signature);
+		rc = log->header(log->ctx, id, seq, header, &sync->signature);
+		if (rc)
+			return rc;
+		bytes += header->len;
+		if (sync->signature.len)
+			return 0;
+		if (bytes > P2P_HEADER_BYTES_MAX)
+			break;
+	}
+	return P2P_ETOOBIG;
+}
+
+int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
+			  const P2p__V1__WantHeader *want)
+{
+	struct p2p_buf headers[SYNC_PROOF_HEADERS];
+	ProtobufCBinaryData fields[SYNC_PROOF_HEADERS];
+	P2p__V1__HeaderProof proof;
+	struct p2p_id id;
+	size_t count = 0, i;
+	int rc = p2p_field_id(&id, &want->replica);
+
+	if (rc || want->seq == 0 || want->seq > INT64_MAX)
+		return P2P_EPROTO;
+	if (peer->proofs++ >= SYNC_PROOFS_RATE || want->seq > sync_servable(sync, &id))
+		return 0;
+	rc = proof_gather(sync, &id, want->seq, headers, &count);
+	if (!rc) {
+		p2p__v1__header_proof__init(&proof);
+		for (i = 0; i < count; i++)
+			fields[i] = p2p_field(headers[i].data, headers[i].len);
+		proof.replica = p2p_field(id.bytes, P2P_ID_BYTES);
+		proof.seq = want->seq;
+		proof.n_headers = count;
+		proof.headers = fields;
+		proof.signature = p2p_field(sync->signature.data, sync->signature.len);
+		/* lost, it is asked for again */
+		(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HEADER_PROOF, &proof.base);
+	}
+	for (i = 0; i < count; i++)
+		p2p_buf_deinit(&headers[i]);
+	return 0;
+}
+
+/* --- taking ----------------------------------------------------------------------------------- */
+
+/* The chain of the proof; *out: hash of its first header. */
+static int proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
+		       const struct p2p_id *id, struct p2p_hash *out)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct p2p_header header, before;
+	struct p2p_signature signature;
+	struct p2p_hash hash = {{0}}, before_hash;
+	struct p2p_key node;
+	bool last = false;
+	size_t i;
+	int rc = p2p_field_signature(&signature, &proof->signature);
+
+	if (proof->n_headers == 0 || proof->n_headers > SYNC_PROOF_HEADERS)
+		return P2P_EPROTO;
+	p2p_header_init(&before);
+	for (i = 0; i < proof->n_headers && !rc; i++) {
+		const ProtobufCBinaryData *raw = &proof->headers[i];
+
+		before_hash = hash;
+		p2p_header_hash(&hash, &sync->config.mesh, raw->data, raw->len);
+		rc = p2p_header_unpack(&header, raw->data, raw->len);
+		if (rc)
+			break;
+		if (i == 0) {
+			*out = hash;
+			if (p2p_id_cmp(&header.replica, id) != 0 || header.seq != proof->seq)
+				rc = P2P_EPROTO;
+		} else if (last || p2p_header_follows(&header, &before, &before_hash)) {
+			rc = P2P_EPROTO;
+		}
+		last = header.group_last;
+		p2p_header_deinit(&before);
+		before = header;
+	}
+	p2p_header_deinit(&before);
+	if (!rc && !last)
+		rc = P2P_EPROTO;
+	if (!rc && (log->signer(log->ctx, id, &node) ||
+		    !p2p_header_verify(&signature, &sync->config.mesh, &hash, &node)))
+		rc = P2P_EAUTH;
+	return rc;
+}
+
+int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
+		    const P2p__V1__HeaderProof *proof)
+{
+	struct sync_replica *replica;
+	struct p2p_hash theirs, ours;
+	struct p2p_id id;
+	bool own;
+	int rc = p2p_field_id(&id, &proof->replica);
+
+	if (rc || proof->seq != peer->asked.seq || p2p_id_cmp(&id, &peer->asked.replica) != 0)
+		return rc; /* not asked for: passed over */
+	peer->asked.seq = 0;
+	rc = proof_check(sync, proof, &id, &theirs);
+	replica = sync_replica_find(sync, &id);
+	if (rc || !replica)
+		return rc;
+	own = p2p_id_cmp(&id, &sync->config.replica) == 0;
+	rc = hash_at(sync, &id, proof->seq, &ours);
+	if (rc == P2P_ENOENT && own)
+		sync_event(sync, P2P_SYNC_SELF_AHEAD, peer->handle, &id, proof->seq, P2P_EFORK,
+			   "a peer has changes that this node signed and does not know");
+	else if (!rc && p2p_hash_cmp(&ours, &theirs) != 0)
+		sync_fork(sync, peer, replica, proof->seq);
+	return 0;
+}

@@ -1,0 +1,430 @@
+/* Parts into the log: checked on arrival, in order, whole groups or nothing; see sync.h. */
+#include <string.h>
+
+#include "crdt/hlc.h"
+#include "crdt/sync_private.h"
+#include "proto/check.h"
+
+/* --- what the log has ------------------------------------------------------------------------- */
+
+void sync_unload(struct sync_replica *replica)
+{
+	p2p_header_deinit(&replica->current);
+	p2p_header_init(&replica->last);
+	replica->next_segment = 0;
+	replica->verified = replica->unverified = 0;
+	replica->loaded = false;
+	replica->group.last = 0;
+}
+
+/* Keeps of a header what the next one is checked against. */
+static void last_set(struct sync_replica *replica, const struct p2p_header *header,
+		     const struct p2p_hash *hash)
+{
+	p2p_header_init(&replica->last);
+	replica->last.replica = header->replica;
+	replica->last.seq = header->seq;
+	replica->last.stamp = header->stamp;
+	replica->last.group_pos = header->group_pos;
+	replica->last.group_last = header->group_last;
+	replica->last_hash = *hash;
+}
+
+static int header_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
+		     struct p2p_header *out, struct p2p_hash *out_hash)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	int rc;
+
+	p2p_buf_reset(&sync->header);
+	p2p_buf_reset(&sync->signature);
+	rc = log->header(log->ctx, id, seq, &sync->header, &sync->signature);
+	if (!rc)
+		rc = p2p_header_unpack(out, sync->header.data, sync->header.len);
+	if (!rc)
+		p2p_header_hash(out_hash, &sync->config.mesh, sync->header.data, sync->header.len);
+	return rc;
+}
+
+/* The end of the last whole group at or below the head; bytes after it. */
+static int load_verified(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	uint64_t seq = replica->last.seq;
+	struct p2p_header header;
+	struct p2p_hash hash;
+	bool last = replica->last.group_last;
+	int rc = 0;
+
+	while (seq && !last && seq > replica->merged.seq && !rc) {
+		rc = header_at(sync, &replica->id, seq, &header, &hash);
+		if (rc)
+			break;
+		last = header.group_last;
+		if (!last) {
+			replica->unverified += header.total_bytes;
+			seq--;
+		}
+		p2p_header_deinit(&header);
+	}
+	replica->verified = seq;
+	return rc;
+}
+
+int sync_load(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct p2p_vv_entry head;
+	struct p2p_header header;
+	struct p2p_hash hash;
+	uint64_t seq;
+	uint32_t segment;
+	int rc;
+
+	if (replica->loaded)
+		return 0;
+	sync_unload(replica);
+	rc = log->head(log->ctx, &replica->id, &head);
+	if (!rc && head.seq) {
+		rc = header_at(sync, &replica->id, head.seq, &header, &hash);
+		if (!rc) {
+			last_set(replica, &header, &hash);
+			p2p_header_deinit(&header);
+			rc = load_verified(sync, replica);
+		}
+	}
+	if (!rc)
+		rc = log->resume(log->ctx, &replica->id, &seq, &segment);
+	if (!rc && segment) {
+		rc = header_at(sync, &replica->id, seq, &replica->current, &replica->current_hash);
+		replica->next_segment = segment;
+	}
+	if (rc) {
+		sync_unload(replica);
+		return rc;
+	}
+	replica->loaded = true;
+	return 0;
+}
+
+/* --- one part --------------------------------------------------------------------------------- */
+
+/* Outcomes beside 0 and errors: the part is passed over. */
+#define PART_DROPPED 1
+
+struct part {
+	const P2p__V1__Part *in;
+	struct sync_peer *peer;
+	struct sync_replica *replica;
+};
+
+/* All of the open group goes: somebody put nonsense into it. */
+static int group_drop(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	uint64_t from = replica->verified + 1;
+	int rc;
+
+	if (from <= replica->merged.seq)
+		from = replica->merged.seq + 1;
+	rc = log->drop(log->ctx, &replica->id, from);
+	sync_unload(replica);
+	return rc;
+}
+
+static int stamp_check(struct p2p_sync *sync, const struct part *part,
+		       const struct p2p_header *header)
+{
+	uint64_t wall = p2p_env_wall_ms(sync->config.env);
+
+	if (p2p_hlc_ms(header->stamp) <= wall + sync->config.clock_ahead_max_ms)
+		return 0;
+	if (part->replica->clock_retry_ms <= sync->now_ms)
+		sync_event(sync, P2P_SYNC_CLOCK, part->peer->handle, &part->replica->id,
+			   header->seq, P2P_ECLOCK,
+			   "a change is stamped too far in the future: it is taken when its time "
+			   "has come; is a clock wrong?");
+	part->replica->clock_retry_ms = sync->now_ms + SYNC_CLOCK_RETRY_MS;
+	return PART_DROPPED;
+}
+
+static int signer_check(struct p2p_sync *sync, const struct part *part, struct p2p_key *out)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	int rc = log->signer(log->ctx, &part->replica->id, out);
+
+	if (rc == P2P_ENOENT) {
+		part->replica->wait_signer = true;
+		return PART_DROPPED;
+	}
+	if (rc == P2P_EAUTH) {
+		part->replica->held = P2P_EAUTH;
+		return PART_DROPPED;
+	}
+	return rc;
+}
+
+static int chain_check(struct p2p_sync *sync, const struct part *part,
+		       const struct p2p_header *header)
+{
+	struct sync_replica *replica = part->replica;
+	int rc = p2p_header_follows(header, replica->last.seq ? &replica->last : NULL,
+				    &replica->last_hash);
+
+	if (rc != P2P_EFORK)
+		return rc;
+	/* what it stands on is not what we have: let it prove that */
+	sync_ask_proof(sync, part->peer, &replica->id, replica->last.seq);
+	p2p_vv_remove(&part->peer->have, &replica->id);
+	return PART_DROPPED;
+}
+
+static int signature_check(struct p2p_sync *sync, const struct part *part,
+			   const struct p2p_header *header, const struct p2p_hash *hash,
+			   struct p2p_signature *out)
+{
+	struct p2p_key node;
+	int rc = signer_check(sync, part, &node), dropped;
+
+	if (rc || !header->group_last)
+		return rc;
+	rc = p2p_field_signature(out, &part->in->signature);
+	if (!rc && !p2p_header_verify(out, &sync->config.mesh, hash, &node))
+		rc = P2P_EAUTH;
+	if (!rc)
+		return 0;
+	dropped = group_drop(sync, part->replica);
+	return dropped ? dropped : rc;
+}
+
+/* Header of a changeset that begins. */
+static int part_header(struct p2p_sync *sync, const struct part *part)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct sync_replica *replica = part->replica;
+	const ProtobufCBinaryData *raw = &part->in->header;
+	struct p2p_signature signature;
+	struct p2p_header header;
+	struct p2p_hash hash;
+	int rc = p2p_header_unpack(&header, raw->data, raw->len);
+
+	if (rc)
+		return rc;
+	if (p2p_id_cmp(&header.replica, &replica->id) != 0 || header.seq != part->in->seq)
+		rc = P2P_EPROTO;
+	p2p_header_hash(&hash, &sync->config.mesh, raw->data, raw->len);
+	if (!rc)
+		rc = stamp_check(sync, part, &header);
+	if (!rc)
+		rc = chain_check(sync, part, &header);
+	if (!rc && replica->unverified + header.total_bytes > P2P_NODE_STAGED_BYTES_MAX)
+		rc = P2P_EQUOTA;
+	if (!rc)
+		rc = signature_check(sync, part, &header, &hash, &signature);
+	if (!rc) {
+		rc = log->put_header(log->ctx, &header, &hash, raw->data, raw->len,
+				     header.group_last ? &signature : NULL);
+		if (rc == P2P_EEXIST)
+			rc = 0;
+	}
+	if (rc) {
+		p2p_header_deinit(&header);
+		return rc;
+	}
+	p2p_header_deinit(&replica->current);
+	replica->current = header;
+	replica->current_hash = hash;
+	replica->next_segment = 0;
+	return 0;
+}
+
+static int part_data(struct p2p_sync *sync, const struct part *part)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct sync_replica *replica = part->replica;
+	const struct p2p_header *header = &replica->current;
+	const ProtobufCBinaryData *data = &part->in->data;
+	uint64_t left = header->total_bytes - (uint64_t)replica->next_segment * P2P_SEGMENT_BYTES;
+	struct p2p_hash hash;
+	int rc;
+
+	if (!header->segment_count)
+		return data->len ? P2P_EPROTO : 0;
+	if (data->len != (left < P2P_SEGMENT_BYTES ? left : P2P_SEGMENT_BYTES))
+		return P2P_EPROTO;
+	p2p_hash_bytes(&hash, data->data, data->len);
+	if (p2p_hash_cmp(&hash, &header->segments[replica->next_segment]) != 0)
+		return P2P_EPROTO;
+	rc = log->put_segment(log->ctx, &replica->id, header->seq, replica->next_segment,
+			      data->data, data->len);
+	if (!rc)
+		replica->next_segment++;
+	return rc;
+}
+
+static void part_complete(struct sync_replica *replica)
+{
+	struct p2p_header *header = &replica->current;
+
+	if (replica->next_segment < header->segment_count)
+		return;
+	last_set(replica, header, &replica->current_hash);
+	replica->unverified = header->group_last ? 0 : replica->unverified + header->total_bytes;
+	if (header->group_last)
+		replica->verified = header->seq;
+	p2p_header_deinit(header);
+	replica->next_segment = 0;
+}
+
+static int part_take(struct p2p_sync *sync, const struct part *part)
+{
+	struct sync_replica *replica = part->replica;
+	const P2p__V1__Part *in = part->in;
+	bool begins = replica->current.seq == 0;
+	int rc;
+
+	if (in->seq != (begins ? replica->last.seq + 1 : replica->current.seq) ||
+	    in->segment != (begins ? 0 : replica->next_segment))
+		return PART_DROPPED; /* a duplicate, or too early: asked for again */
+	rc = begins ? part_header(sync, part) : 0;
+	if (rc)
+		return rc;
+	rc = part_data(sync, part);
+	if (!rc)
+		part_complete(replica);
+	return rc;
+}
+
+/* Whose it is, and whether we take anything of it. */
+static int part_find(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Part *in,
+		     struct part *out)
+{
+	struct p2p_key node;
+	struct p2p_id id;
+	int rc = p2p_field_id(&id, &in->replica);
+
+	if (rc)
+		return rc;
+	if (in->seq == 0 || in->seq > INT64_MAX || in->segment >= P2P_SEGMENTS_MAX ||
+	    in->data.len > P2P_SEGMENT_BYTES)
+		return P2P_EPROTO;
+	out->in = in;
+	out->peer = peer;
+	out->replica = sync_replica_find(sync, &id);
+	if (!out->replica) {
+		/* unknown ids take no room: its certificate comes first */
+		if (sync->config.log.signer(sync->config.log.ctx, &id, &node))
+			return PART_DROPPED;
+		rc = sync_replica_get(sync, &id, &out->replica);
+		if (rc)
+			return rc;
+	}
+	if (out->replica->held || out->replica->wait_signer || peer->clock_refused ||
+	    p2p_id_cmp(&id, &sync->config.replica) == 0)
+		return PART_DROPPED;
+	return sync_load(sync, out->replica);
+}
+
+/* --- messages --------------------------------------------------------------------------------- */
+
+/* Credit is used by what is sent, taken or not. */
+static int credit_use(struct sync_peer *peer, const P2p__V1__Changes *changes)
+{
+	uint64_t cost = 0;
+	size_t i;
+
+	for (i = 0; i < changes->n_parts; i++)
+		cost += SYNC_PART_BYTES + changes->parts[i]->header.len +
+			changes->parts[i]->signature.len + changes->parts[i]->data.len;
+	/* the last message may go over by what one message holds */
+	if (cost > peer->granted + P2P_MESSAGE_MAX)
+		return P2P_EQUOTA;
+	peer->granted -= cost < peer->granted ? cost : peer->granted;
+	peer->grant += cost;
+	return 0;
+}
+
+static int parts_take(struct p2p_sync *sync, struct sync_peer *peer,
+		      const P2p__V1__Changes *changes)
+{
+	struct part part;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < changes->n_parts; i++) {
+		rc = part_find(sync, peer, changes->parts[i], &part);
+		if (!rc)
+			rc = part_take(sync, &part);
+		if (rc < 0)
+			return rc;
+		if (rc == 0 && part.replica->source)
+			part.replica->progress_ms = sync->now_ms;
+	}
+	return 0;
+}
+
+/* Nothing of the transaction is in the log: memory goes back to what is. */
+static void parts_forget(struct p2p_sync *sync, const P2p__V1__Changes *changes)
+{
+	struct sync_replica *replica;
+	struct p2p_id id;
+	size_t i;
+
+	for (i = 0; i < changes->n_parts; i++) {
+		if (p2p_field_id(&id, &changes->parts[i]->replica))
+			continue;
+		replica = sync_replica_find(sync, &id);
+		if (replica)
+			sync_unload(replica);
+	}
+}
+
+/* Ranges that are whole now, or that cannot be had from this peer. */
+static void parts_settle(struct p2p_sync *sync, const P2p__V1__Changes *changes)
+{
+	struct sync_replica *replica, *before = NULL;
+	struct p2p_id id;
+	size_t i;
+
+	for (i = 0; i < changes->n_parts; i++) {
+		if (p2p_field_id(&id, &changes->parts[i]->replica))
+			continue;
+		replica = sync_replica_find(sync, &id);
+		if (!replica || replica == before)
+			continue;
+		before = replica;
+		if (replica->source &&
+		    (replica->last.seq >= replica->asked_to || replica->held ||
+		     replica->wait_signer || replica->clock_retry_ms > sync->now_ms)) {
+			sync_release(sync, replica);
+			sync_pull_replica(sync, replica);
+		}
+	}
+}
+
+int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,
+		      const P2p__V1__Changes *changes)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	int rc = credit_use(peer, changes), commit;
+
+	if (rc)
+		return rc;
+	rc = log->begin(log->ctx);
+	if (rc)
+		return 0; /* our own trouble: asked for again */
+	rc = parts_take(sync, peer, changes);
+	/* what was good before a bad part is kept, and a dropped group stays dropped */
+	if (rc == 0 || p2p_err_blame(rc) == P2P_BLAME_PEER) {
+		commit = log->commit(log->ctx);
+	} else {
+		log->rollback(log->ctx);
+		commit = rc;
+		rc = 0;
+	}
+	if (commit)
+		parts_forget(sync, changes);
+	parts_settle(sync, changes);
+	sync_ack(sync, peer);
+	sync_tell_ready(sync);
+	return rc;
+}
