@@ -108,6 +108,8 @@ int p2p_store_disable(struct p2p_store *store, const char *name,
  * trigger was lost or the table was rebuilt; flags them in memory. Cheap when nothing changed. */
 int p2p_store_check_schema(struct p2p_store *store, size_t *out_rescan,
 			   struct p2p_error *err) P2P_MUST_CHECK;
+/* The schema of the file moved since the last check. About 1 us. */
+int p2p_store_schema_moved(struct p2p_store *store, bool *out) P2P_MUST_CHECK;
 /* Compares every row of a table (NULL: all flagged by check_schema) with its row state and journals
  * the differing, new and missing keys. In a write transaction. *out_rows counts them. */
 int p2p_store_rescan(struct p2p_store *store, const struct p2p_table *table, uint64_t *out_rows,

@@ -504,6 +504,15 @@ static int tables_check(struct p2p_store *store, size_t *rescan, struct p2p_erro
 	return rc;
 }
 
+int p2p_store_schema_moved(struct p2p_store *store, bool *out)
+{
+	int64_t version = 0;
+	int rc = schema_version(store, &version);
+
+	*out = !rc && version != store->schema_version;
+	return rc;
+}
+
 int p2p_store_check_schema(struct p2p_store *store, size_t *out_rescan, struct p2p_error *err)
 {
 	bool own = !p2p_store_in_transaction(store);

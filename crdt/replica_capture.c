@@ -1,0 +1,154 @@
+/* Local changes: seen, captured, sealed; see replica_private.h. */
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "crdt/replica_private.h"
+#include "proto/check.h"
+
+/* Without a live peer changes stay provisional up to here. */
+#define PROVISIONAL_ROWS_MAX  20000
+#define PROVISIONAL_TURNS_MAX 1000
+#define WRITE_WAIT_MS	      10000
+#define CHECKPOINT_FRAMES     250 /* decisions 54 */
+
+bool p2p_replica_file_moved(struct p2p_replica *replica)
+{
+	int64_t version = 0;
+	int rc = SQLITE_OK;
+
+	if (!replica->data_version)
+		rc = sqlite3_prepare_v3(p2p_store_db(replica->store), "PRAGMA main.data_version",
+					-1, SQLITE_PREPARE_PERSISTENT, &replica->data_version,
+					NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(replica->data_version);
+	if (rc == SQLITE_ROW)
+		version = sqlite3_column_int64(replica->data_version, 0);
+	(void)sqlite3_reset(replica->data_version); /* repeats the step's error */
+	if (rc != SQLITE_ROW)
+		return true; /* whoever looks closer will meet the error */
+	if (version == replica->data_version_seen)
+		return false;
+	replica->data_version_seen = version;
+	return true;
+}
+
+static uint64_t now_limit(struct p2p_replica *replica)
+{
+	uint64_t wall = p2p_env_wall_ms(replica->config.env);
+	int64_t offset = replica->sync ? p2p_sync_clock_offset_ms(replica->sync) : 0;
+
+	if (offset < 0 && (uint64_t)-offset > wall)
+		return 0;
+	return offset < 0 ? wall - (uint64_t)-offset : wall + (uint64_t)offset;
+}
+
+/* Entries merged since the last own changeset (decisions 4). */
+static size_t deps_collect(struct p2p_replica *replica)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i < replica->merged.count && count < P2P_DEPS_MAX; i++) {
+		const struct p2p_vv_entry *entry = &replica->merged.entries[i];
+
+		if (p2p_id_cmp(&entry->replica, &replica->id) == 0 ||
+		    entry->seq <= p2p_vv_seq(&replica->told, &entry->replica))
+			continue;
+		replica->deps[count].replica = entry->replica;
+		replica->deps[count++].seq = entry->seq;
+	}
+	return count;
+}
+
+static int sealed(struct p2p_replica *replica)
+{
+	const struct p2p_vv_entry *head = p2p_capture_head(replica->capture);
+	int rc = p2p_vv_put(&replica->merged, head);
+
+	/* a dependency that is told twice is no harm */
+	if (p2p_vv_copy(&replica->told, &replica->merged)) {
+		p2p_vv_deinit(&replica->told);
+		p2p_vv_init(&replica->told);
+	}
+	p2p_replica_mark_head(replica);
+	if (!rc && replica->sync)
+		rc = p2p_sync_set_merged(replica->sync, head);
+	if (!rc && replica->sync)
+		p2p_sync_durable(replica->sync);
+	return rc;
+}
+
+int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct p2p_error *err)
+{
+	struct p2p_freeze freeze = {.deps = replica->deps};
+	int rc;
+
+	freeze.dep_count = deps_collect(replica);
+	freeze.now_ms = now_limit(replica);
+	rc = p2p_capture_freeze(replica->capture, &freeze, err);
+	if (!rc)
+		replica->more = freeze.more;
+	if (out_changesets)
+		*out_changesets = freeze.changesets;
+	if (rc || !freeze.changesets)
+		return rc;
+	rc = sealed(replica);
+	return rc ? p2p_error_set(err, rc, "announce local changes: %s", p2p_strerror(rc)) : 0;
+}
+
+int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc;
+
+	if (!replica->capture)
+		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
+	rc = p2p_replica_seal(replica, NULL, err);
+	while (!rc && replica->more) {
+		rc = p2p_replica_fold(replica, WRITE_WAIT_MS, err);
+		if (!rc)
+			rc = p2p_replica_seal(replica, NULL, err);
+	}
+	return rc;
+}
+
+static int poll_capture(struct p2p_replica *replica, struct p2p_error *err)
+{
+	struct p2p_capture *capture = replica->capture;
+	int rc = p2p_replica_check_schema(replica, err);
+
+	if (rc)
+		return rc;
+	if (replica->peers || replica->more)
+		return p2p_replica_seal(replica, NULL, err);
+	rc = p2p_capture_run(capture, &replica->more, err);
+	if (!rc && (replica->more || p2p_capture_provisional(capture) > PROVISIONAL_ROWS_MAX ||
+		    p2p_capture_turns(capture) > PROVISIONAL_TURNS_MAX))
+		rc = p2p_replica_seal(replica, NULL, err);
+	return rc;
+}
+
+int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed, struct p2p_error *err)
+{
+	int64_t before;
+	int rc;
+
+	*out_changed = false;
+	if (!replica->capture)
+		return 0;
+	before = p2p_capture_position(replica->capture);
+	rc = poll_capture(replica, err);
+	if (rc) {
+		replica->last_error = rc;
+		(void)snprintf(replica->last_error_text, sizeof(replica->last_error_text), "%s",
+			       err ? err->msg : p2p_strerror(rc));
+		return rc;
+	}
+	if (p2p_capture_position(replica->capture) != before) {
+		replica->app_commit_at = p2p_env_now(replica->config.env);
+		*out_changed = true;
+	}
+	if (p2p_walfile_frames(replica->store) >= CHECKPOINT_FRAMES)
+		*out_changed = true; /* there is work for a step */
+	return 0;
+}

@@ -1,0 +1,397 @@
+/* Remote changes become rows, beside an application that must not notice; see replica_private.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "crdt/replica_private.h"
+#include "proto/check.h"
+
+#define HOLD_BUDGET_MS	   5	/* decisions 26, 55 */
+#define BESIDE_INTERVAL_MS 1000 /* between commits beside a reader that never pauses */
+#define RETRY_MS	   2
+#define FOLD_IDLE_MS	   1000 /* after the application's last commit (decisions 16) */
+#define FOLD_ROWS_MAX	   20000
+#define WAL_SYNC_MS	   10 /* acks wait no longer */
+#define CHECKPOINT_FRAMES  250
+#define CHECKPOINT_WAIT_MS 1000 /* while a reader keeps the frames */
+#define SEAL_TRIES	   4
+
+/* --- fold ------------------------------------------------------------------------------------- */
+
+static int fold_changed(void *ctx, struct p2p_table *table, const int64_t *number)
+{
+	struct p2p_replica *replica = ctx;
+
+	return number ? p2p_merge_touch_number(replica->merge, table, *number)
+		      : p2p_merge_touch_table(replica->merge, table);
+}
+
+void p2p_replica_abort_fold(struct p2p_replica *replica)
+{
+	int rc;
+
+	p2p_store_rollback(replica->store);
+	p2p_merge_reset(replica->merge);
+	p2p_capture_fold_done(replica->capture, false);
+	/* numbers of replicas and tables may have been given in the transaction */
+	rc = p2p_store_load(replica->store, NULL);
+	if (rc)
+		p2p_capture_reset(replica->capture); /* the next use will meet it again */
+	p2p_merge_reset(replica->merge);
+}
+
+/* *out_level: everything of the application is captured, or only slices are left. */
+static int fold_level(struct p2p_replica *replica, bool *out_level)
+{
+	int64_t journal = 0;
+	int rc = p2p_store_journal_max(replica->store, &journal);
+
+	*out_level = !rc && (replica->more || journal <= p2p_capture_position(replica->capture));
+	return rc;
+}
+
+int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
+{
+	bool level = false;
+	int tries, rc = 0;
+
+	for (tries = 0; tries < SEAL_TRIES; tries++) {
+		if (!replica->more || p2p_capture_provisional(replica->capture))
+			rc = p2p_replica_seal(replica, NULL, err);
+		if (!rc)
+			rc = p2p_store_begin_write(replica->store, timeout_ms, err);
+		if (rc)
+			return rc;
+		rc = fold_level(replica, &level);
+		if (rc || level)
+			break;
+		p2p_store_rollback(replica->store); /* the application was faster: once more */
+	}
+	if (!rc && !level)
+		return P2P_EBUSY;
+	if (!rc && p2p_capture_unfolded(replica->capture))
+		rc = p2p_capture_fold(replica->capture, fold_changed, replica, err);
+	if (rc)
+		p2p_replica_abort_fold(replica);
+	return rc;
+}
+
+int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = p2p_merge_finish(replica->merge, err), again;
+
+	if (rc) {
+		p2p_replica_abort_fold(replica);
+		return rc;
+	}
+	rc = p2p_store_commit(replica->store, err);
+	if (!rc) {
+		p2p_capture_fold_done(replica->capture, true);
+		return 0;
+	}
+	if (rc == P2P_EBUSY) {
+		p2p_replica_abort_fold(replica);
+		return rc;
+	}
+	/* whether it was committed is not known: begin anew from the files */
+	p2p_store_rollback(replica->store);
+	again = p2p_replica_recover(replica, true, NULL);
+	return again ? again : rc;
+}
+
+int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
+{
+	int rc = p2p_replica_begin_fold(replica, timeout_ms, err);
+
+	return rc ? rc : p2p_replica_end_fold(replica, err);
+}
+
+/* --- merge ------------------------------------------------------------------------------------ */
+
+/* What one transaction merges: a run of changesets of one replica. */
+struct merging {
+	struct p2p_replica *replica;
+	struct p2p_sync_group group;
+	struct p2p_vv_entry entry; /* the last one merged */
+	struct p2p_merge_counts counts;
+	struct p2p_time begun;
+	uint64_t changesets;
+};
+
+static int next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
+{
+	return p2p_body_reader_next(ctx, out_data, out_len);
+}
+
+static int apply_stored(struct merging *m, const struct p2p_stored *stored,
+			const struct p2p_header *header, struct p2p_error *err)
+{
+	struct p2p_merge_source source = {header, stored->hash, NULL, next_record};
+	struct p2p_body_reader *reader;
+	int rc = p2p_body_reader_open(m->replica->sidelog, stored, &reader);
+
+	if (rc)
+		return rc;
+	source.ctx = reader;
+	rc = p2p_merge_apply(m->replica->merge, &source, &m->counts, err);
+	p2p_body_reader_close(reader);
+	if (rc)
+		return rc;
+	m->entry.seq = header->seq;
+	m->entry.head = stored->hash;
+	m->entry.stamp = header->stamp;
+	m->changesets++;
+	return 0;
+}
+
+/* May this changeset follow in the same transaction? A group of one, nothing missing that it
+ * depends on. */
+static bool follows(const struct merging *m, const struct p2p_header *header)
+{
+	size_t i;
+
+	if (header->group_pos || !header->group_last)
+		return false;
+	for (i = 0; i < header->dep_count; i++)
+		if (p2p_vv_seq(&m->replica->merged, &header->deps[i].replica) < header->deps[i].seq)
+			return false;
+	return true;
+}
+
+/* 1: not now. */
+static int apply_seq(struct merging *m, uint64_t seq, struct p2p_error *err)
+{
+	struct p2p_header header;
+	struct p2p_stored stored;
+	int rc = p2p_sidelog_get(m->replica->sidelog, &m->group.replica, seq, &stored);
+
+	if (rc)
+		return rc;
+	rc = p2p_header_unpack(&header, stored.raw, stored.raw_len);
+	if (!rc) {
+		rc = seq > m->group.last && !follows(m, &header)
+			     ? 1
+			     : apply_stored(m, &stored, &header, err);
+		p2p_header_deinit(&header);
+	}
+	p2p_stored_deinit(&stored);
+	return rc;
+}
+
+static bool hold_used_up(const struct merging *m)
+{
+	return p2p_env_now(m->replica->config.env).ms - m->begun.ms >= HOLD_BUDGET_MS;
+}
+
+static int apply_run(struct merging *m, struct p2p_error *err)
+{
+	struct p2p_vv_entry log;
+	uint64_t seq;
+	int rc = p2p_sidelog_head(m->replica->sidelog, &m->group.replica, &log);
+
+	m->entry = log;
+	for (seq = m->group.first; seq <= m->group.last && !rc; seq++)
+		rc = apply_seq(m, seq, err);
+	while (!rc && seq <= log.seq && !hold_used_up(m))
+		rc = apply_seq(m, seq++, err);
+	return rc == 1 ? 0 : rc;
+}
+
+static int merged(struct merging *m)
+{
+	struct p2p_replica *replica = m->replica;
+	const struct p2p_replica_callbacks *callbacks = &replica->config.callbacks;
+	int rc = p2p_vv_put(&replica->merged, &m->entry);
+
+	p2p_capture_observe(replica->capture, m->entry.stamp);
+	if (!replica->unsynced)
+		replica->unsynced_at = p2p_env_now(replica->config.env);
+	replica->unsynced = true;
+	if (!rc)
+		rc = p2p_sync_set_merged(replica->sync, &m->entry);
+	if (callbacks->merged)
+		callbacks->merged(callbacks->ctx, &m->group.replica, m->entry.seq, m->counts.rows);
+	return rc;
+}
+
+static int merge_group(struct merging *m, bool beside, struct p2p_error *err)
+{
+	struct p2p_replica *replica = m->replica;
+	int rc;
+
+	m->begun = p2p_env_now(replica->config.env);
+	rc = apply_run(m, err);
+	if (rc) {
+		p2p_replica_abort_fold(replica);
+		if (p2p_err_blame(rc) != P2P_BLAME_PEER)
+			return p2p_error_wrap(err, rc, "merge");
+		/* signed nonsense of a member: nothing more of it */
+		p2p_sync_hold(replica->sync, &m->group.replica, rc);
+		return 0;
+	}
+	if (!beside && p2p_walfile_readers(replica->store, NULL)) {
+		p2p_replica_abort_fold(replica);
+		return P2P_EBUSY;
+	}
+	rc = p2p_replica_end_fold(replica, err);
+	p2p_replica_note_hold(replica, (p2p_env_now(replica->config.env).ms - m->begun.ms) * 1000);
+	return rc ? rc : merged(m);
+}
+
+/* Is this a moment to commit in the application's file? *out_beside: although somebody reads. */
+static bool moment(struct p2p_replica *replica, struct p2p_time now, bool *out_beside)
+{
+	*out_beside = false;
+	if (!p2p_walfile_readers(replica->store, NULL))
+		return true;
+	if (now.ms - replica->ready_at.ms < replica->config.apply_interval_ms ||
+	    (replica->beside_at.ms && now.ms - replica->beside_at.ms < BESIDE_INTERVAL_MS))
+		return false;
+	*out_beside = true;
+	return true;
+}
+
+static void sooner(struct p2p_time *next, uint64_t ms)
+{
+	if (ms < next->ms)
+		next->ms = ms;
+}
+
+static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	struct merging m = {.replica = replica};
+	bool beside;
+	int rc;
+
+	if (!p2p_sync_next_ready(replica->sync, &m.group)) {
+		replica->ready_at.ms = 0;
+		return 0;
+	}
+	if (!moment(replica, now, &beside)) {
+		sooner(next, now.ms + RETRY_MS);
+		return 0;
+	}
+	rc = p2p_replica_begin_fold(replica, 0, err);
+	if (!rc && replica->more)
+		p2p_replica_abort_fold(replica);
+	else if (!rc)
+		rc = merge_group(&m, beside, err);
+	if (rc == P2P_EBUSY) {
+		sooner(next, now.ms + RETRY_MS);
+		return 0;
+	}
+	if (beside && !rc)
+		replica->beside_at = now;
+	if (!rc)
+		replica->ready_at = now;
+	sooner(next, now.ms);
+	return rc;
+}
+
+/* --- what else there is to do ------------------------------------------------------------------
+ */
+
+static int slice_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	int rc = p2p_replica_seal(replica, NULL, err);
+
+	if (!rc && p2p_capture_unfolded(replica->capture))
+		rc = p2p_replica_fold(replica, 0, err);
+	sooner(next, rc == P2P_EBUSY ? now.ms + RETRY_MS : now.ms);
+	return rc == P2P_EBUSY ? 0 : rc;
+}
+
+static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		     struct p2p_error *err)
+{
+	size_t rows = p2p_capture_unfolded(replica->capture);
+	int rc;
+
+	if (!rows || p2p_capture_provisional(replica->capture))
+		return 0;
+	if (rows <= FOLD_ROWS_MAX && now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS) {
+		sooner(next, replica->app_commit_at.ms + FOLD_IDLE_MS);
+		return 0;
+	}
+	if (rows <= FOLD_ROWS_MAX && p2p_walfile_readers(replica->store, NULL)) {
+		sooner(next, now.ms + FOLD_IDLE_MS / 10);
+		return 0;
+	}
+	rc = p2p_replica_fold(replica, 0, err);
+	if (rc == P2P_EBUSY) {
+		sooner(next, now.ms + FOLD_IDLE_MS / 10);
+		return 0;
+	}
+	return rc;
+}
+
+static int durable_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+			struct p2p_error *err)
+{
+	int rc;
+
+	if (!replica->unsynced)
+		return 0;
+	if (now.ms < replica->unsynced_at.ms + WAL_SYNC_MS) {
+		sooner(next, replica->unsynced_at.ms + WAL_SYNC_MS);
+		return 0;
+	}
+	rc = p2p_walfile_sync(replica->store, err);
+	if (rc)
+		return rc;
+	replica->unsynced = false;
+	p2p_sync_durable(replica->sync);
+	return 0;
+}
+
+static int checkpoint_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_error *err)
+{
+	uint64_t hold_us = 0;
+	int rc;
+
+	if (now.ms < replica->checkpoint_at.ms ||
+	    p2p_walfile_frames(replica->store) < CHECKPOINT_FRAMES)
+		return 0;
+	rc = p2p_walfile_checkpoint(replica->store, &hold_us, err);
+	replica->checkpoint_at.ms = now.ms + (rc ? CHECKPOINT_WAIT_MS / 10 : 0);
+	if (rc)
+		return rc == P2P_EBUSY ? 0 : rc;
+	p2p_replica_note_hold(replica, hold_us);
+	if (p2p_walfile_frames(replica->store) >= CHECKPOINT_FRAMES)
+		replica->checkpoint_at.ms = now.ms + CHECKPOINT_WAIT_MS;
+	return 0;
+}
+
+static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		struct p2p_error *err)
+{
+	int rc = 0;
+
+	if (replica->more)
+		rc = slice_turn(replica, now, next, err);
+	else if (replica->ready_at.ms)
+		rc = merge_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = fold_turn(replica, now, next, err);
+	if (!rc)
+		rc = durable_turn(replica, now, next, err);
+	return rc ? rc : checkpoint_turn(replica, now, err);
+}
+
+int p2p_replica_step(struct p2p_replica *replica, struct p2p_time *out_next, struct p2p_error *err)
+{
+	struct p2p_time now = p2p_env_now(replica->config.env);
+	int rc;
+
+	if (!replica->sync) {
+		out_next->ms = UINT64_MAX;
+		return 0;
+	}
+	*out_next = p2p_sync_tick(replica->sync, now);
+	rc = step(replica, now, out_next, err);
+	replica->last_error = rc;
+	(void)snprintf(replica->last_error_text, sizeof(replica->last_error_text), "%s",
+		       rc && err ? err->msg : "");
+	return rc;
+}

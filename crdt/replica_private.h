@@ -1,0 +1,103 @@
+/* What the files of a replica share: replica.c (life, state), replica_identity.c (founding, the
+ * replica id, the mark), replica_records.c (membership and schema records), replica_tables.c
+ * (enable, disable, rescan), replica_capture.c (local changes), replica_merge.c (remote changes),
+ * replica_log.c (the side log as the sync engine sees it), replica_verify.c. */
+#ifndef P2P_CRDT_REPLICA_PRIVATE_H
+#define P2P_CRDT_REPLICA_PRIVATE_H
+
+#include "crdt/capture.h"
+#include "crdt/mark.h"
+#include "crdt/merge.h"
+#include "crdt/replica.h"
+#include "crdt/walfile.h"
+
+struct sqlite3_stmt;
+
+struct p2p_replica {
+	struct p2p_replica_config config;
+	char *db_path, *state_dir; /* owned */
+	struct p2p_store *store;   /* owned, as all below */
+	struct p2p_sidelog *sidelog;
+	struct p2p_authority *authority;
+	struct p2p_capture *capture; /* NULL until a member */
+	struct p2p_merge *merge;
+	struct p2p_sync *sync; /* NULL when offline */
+	struct p2p_id id;      /* own; zero when there is none */
+	struct p2p_mark mark;
+	struct p2p_vv merged;		     /* rows; the own entry: frozen */
+	struct p2p_vv told;		     /* what own changesets named as dependencies */
+	struct p2p_dot *deps;		     /* owned: scratch */
+	struct p2p_schema_ref *hello_tables; /* owned: scratch of p2p_replica_hello() */
+	P2p__V1__SchemaRef *hello_refs;
+	P2p__V1__SchemaRef **hello_list;
+	struct sqlite3_stmt *data_version; /* owned */
+	int64_t data_version_seen;
+	size_t peers;		       /* live sessions */
+	bool more;		       /* rows of an enabled table are still to be taken */
+	bool unsynced;		       /* merged, the WAL not synced since */
+	struct p2p_time unsynced_at;   /* the first of these merges */
+	struct p2p_time app_commit_at; /* last seen */
+	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
+	struct p2p_time beside_at;     /* last commit while a reader was there */
+	struct p2p_time checkpoint_at; /* not again before */
+	uint64_t hold_us[2];	       /* longest hold of the lock in this and the last minute */
+	uint64_t hold_minute;
+	int last_error;
+	char last_error_text[256];
+};
+
+/* replica.c */
+/* Starts what a member has: capture, merge, sync. The file has our tables. */
+int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_replica_end(struct p2p_replica *replica);
+/* Reads the vector of the file and the own head again. */
+int p2p_replica_load_vector(struct p2p_replica *replica) P2P_MUST_CHECK;
+/* After a rollback or an error of the store: nothing in memory is trusted. */
+int p2p_replica_recover(struct p2p_replica *replica, bool reopen,
+			struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_replica_note_hold(struct p2p_replica *replica, uint64_t us);
+
+/* replica_identity.c */
+/* A member's file gets our tables and a number for the own replica, if it lacks them; decides by
+ * the mark whether the id is still ours; writes the mark anew. */
+int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_replica_make_id(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_replica_mark_head(struct p2p_replica *replica);
+
+/* replica_records.c */
+/* Stores a packed Signed durably and tells the owner. 0, P2P_AUTHORITY_KNOWN or an error. */
+int p2p_replica_keep_record(struct p2p_replica *replica, const void *raw, size_t len,
+			    struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_tables.c */
+/* A schema record in force for every table that is replicated here, made where there is none that
+ * fits. Inside a write transaction. */
+int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* Tables of the mesh that this file has and does not replicate yet. create: makes missing ones. */
+int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
+			     struct p2p_error *err) P2P_MUST_CHECK;
+/* The application may have changed its schema. */
+int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_capture.c */
+/* Captures and freezes; *out_changesets counts (may be NULL). */
+int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets,
+		     struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_merge.c */
+/* A write transaction in which everything journalled is captured and folded. P2P_EBUSY: the lock is
+ * taken, or the application is faster than we are. */
+int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms,
+			   struct p2p_error *err) P2P_MUST_CHECK;
+/* Projects and commits it. */
+int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+void p2p_replica_abort_fold(struct p2p_replica *replica);
+/* All of it, without anything merged. */
+int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
+		     struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_log.c */
+struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica);
+
+#endif

@@ -1,0 +1,127 @@
+/* Membership and schema records that come in or are made here; see replica_private.h. */
+#include <string.h>
+
+#include "crdt/replica_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+/* Into the authority, and into the open transaction of the log. */
+static int record_take(struct p2p_replica *replica, const void *raw, size_t len)
+{
+	const struct p2p_signed *record;
+	int rc = p2p_authority_add(replica->authority, raw, len);
+
+	if (rc)
+		return rc;
+	record = p2p_authority_record(replica->authority,
+				      p2p_authority_count(replica->authority) - 1);
+	return p2p_sidelog_put_record(replica->sidelog, &record->hash, record->raw,
+				      record->raw_len);
+}
+
+static int records_error(struct p2p_error *err, int rc)
+{
+	return p2p_error_set(err, rc, "take a membership record: %s", p2p_strerror(rc));
+}
+
+/* Tells the owner of the records from index `first` on, which are durable now. */
+static void records_tell(struct p2p_replica *replica, size_t first)
+{
+	const struct p2p_replica_callbacks *callbacks = &replica->config.callbacks;
+	size_t i, count = p2p_authority_count(replica->authority);
+
+	for (i = first; i < count && callbacks->record; i++)
+		callbacks->record(callbacks->ctx, p2p_authority_record(replica->authority, i));
+	if (replica->sync && first < count)
+		p2p_sync_records_changed(replica->sync);
+}
+
+int p2p_replica_keep_record(struct p2p_replica *replica, const void *raw, size_t len,
+			    struct p2p_error *err)
+{
+	bool own = !p2p_sidelog_in_transaction(replica->sidelog);
+	size_t first = p2p_authority_count(replica->authority);
+	int rc = own ? p2p_sidelog_begin(replica->sidelog, err) : 0;
+
+	if (rc)
+		return rc;
+	rc = record_take(replica, raw, len);
+	if (rc < 0)
+		records_error(err, rc);
+	if (own && rc == 0)
+		rc = p2p_sidelog_commit(replica->sidelog, err);
+	else if (own)
+		p2p_sidelog_rollback(replica->sidelog);
+	if (!rc)
+		records_tell(replica, first);
+	return rc;
+}
+
+int p2p_replica_add_record(struct p2p_replica *replica, const void *raw, size_t len,
+			   struct p2p_error *err)
+{
+	int rc = p2p_replica_keep_record(replica, raw, len, err);
+
+	return rc == P2P_AUTHORITY_KNOWN ? 0 : rc;
+}
+
+void p2p_replica_expect(struct p2p_replica *replica, const struct p2p_hash *mesh)
+{
+	p2p_authority_expect(replica->authority, mesh);
+}
+
+static int record_pack(struct p2p_replica *replica, const P2p__V1__Signed *record,
+		       struct p2p_buf *scratch)
+{
+	int rc;
+
+	p2p_buf_reset(scratch);
+	rc = p2p_pack(scratch, &record->base);
+	return rc ? rc : record_take(replica, scratch->data, scratch->len);
+}
+
+int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *const *records,
+			    size_t count, size_t *out_new, struct p2p_error *err)
+{
+	size_t first = p2p_authority_count(replica->authority), i;
+	struct p2p_buf scratch;
+	int bad = 0, rc = p2p_sidelog_begin(replica->sidelog, err);
+
+	if (out_new)
+		*out_new = 0;
+	if (rc)
+		return rc;
+	p2p_buf_init(&scratch, P2P_MESSAGE_MAX);
+	for (i = 0; i < count && bad >= 0; i++)
+		bad = record_pack(replica, records[i], &scratch);
+	p2p_buf_deinit(&scratch);
+	/* what was valid before a bad one is kept */
+	rc = p2p_sidelog_commit(replica->sidelog, err);
+	if (rc)
+		return rc;
+	if (out_new)
+		*out_new = p2p_authority_count(replica->authority) - first;
+	records_tell(replica, first);
+	if (bad < 0)
+		return records_error(err, bad);
+	if (replica->capture && p2p_authority_count(replica->authority) > first)
+		return p2p_replica_adopt_tables(replica, false, err);
+	return 0;
+}
+
+int p2p_replica_adopt(struct p2p_replica *replica, struct p2p_error *err)
+{
+	static const struct p2p_id none;
+	uint32_t role = p2p_authority_role(replica->authority, &replica->config.signer->node);
+	int rc = 0;
+
+	if (role == P2P__V1__ROLE__ROLE_NONE)
+		return p2p_error_set(err, P2P_EAUTH, "this node is no member of the mesh");
+	if (p2p_id_cmp(&replica->id, &none) == 0)
+		rc = p2p_replica_make_id(replica, err);
+	if (!rc && !replica->capture)
+		rc = p2p_replica_take_place(replica, err);
+	if (!rc && !replica->capture)
+		rc = p2p_replica_begin(replica, err);
+	return rc ? rc : p2p_replica_adopt_tables(replica, true, err);
+}

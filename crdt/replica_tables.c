@@ -1,0 +1,443 @@
+/* Which tables are replicated, and under which schema records; see replica_private.h. */
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/replica_private.h"
+#include "crdt/schemamap.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define WRITE_WAIT_MS 10000
+
+static int tables_error(struct p2p_error *err, int rc, const char *table)
+{
+	return p2p_error_set(err, rc, "table '%.100s': %s", table, p2p_strerror(rc));
+}
+
+/* --- schema records --------------------------------------------------------------------------- */
+
+/* The record says the columns that the table has, in the same order. */
+static int record_fits(struct p2p_replica *replica, const struct p2p_hash *schema,
+		       const struct p2p_table *table, bool *out)
+{
+	struct p2p_schemamap map;
+	uint32_t i;
+	int rc = p2p_schemamap_init(&map, replica->authority, schema, table);
+
+	*out = false;
+	if (rc)
+		return rc == P2P_ENOENT || rc == P2P_EPROTO ? 0 : rc;
+	*out = map.count == table->column_count && map.generated == table->generated_identity;
+	for (i = 0; i < map.count && *out; i++)
+		*out = map.columns[i] == i || (map.columns[i] == P2P_SCHEMAMAP_NONE &&
+					       table->columns[i].slot == UINT32_MAX);
+	p2p_schemamap_deinit(&map);
+	return rc;
+}
+
+struct in_force {
+	const struct p2p_table *table;
+	struct p2p_hash hash;
+	bool found;
+};
+
+static int record_table(const struct p2p_signed *record, struct p2p_id *out, char name[256])
+{
+	const ProtobufCMessage *base;
+	const P2p__V1__Schema *schema;
+	void *arena;
+	int rc = p2p_unpack(&p2p__v1__schema__descriptor, record->body, record->body_len, &base,
+			    &arena);
+
+	if (rc)
+		return rc;
+	schema = (const P2p__V1__Schema *)base;
+	rc = p2p_field_id(out, &schema->table);
+	if (!rc && strlen(schema->name) >= 256)
+		rc = P2P_ETOOBIG;
+	if (!rc)
+		memcpy(name, schema->name, strlen(schema->name) + 1);
+	p2p_unpack_free(arena);
+	return rc;
+}
+
+static int find_in_force(void *ctx, const struct p2p_signed *record)
+{
+	struct in_force *find = ctx;
+	struct p2p_id id;
+	char name[256];
+	int rc = record_table(record, &id, name);
+
+	if (rc)
+		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
+	if (p2p_id_cmp(&id, &find->table->id) != 0)
+		return 0;
+	find->hash = record->hash;
+	find->found = true;
+	return 0;
+}
+
+static int record_make(struct p2p_replica *replica, const struct p2p_table *table,
+		       struct p2p_hash *out, struct p2p_error *err)
+{
+	struct p2p_buf body, record;
+	int rc;
+
+	p2p_buf_init(&body, P2P_RECORD_BODY_MAX);
+	p2p_buf_init(&record, P2P_RECORD_BODY_MAX + 1024);
+	rc = p2p_schema_describe(p2p_store_db(replica->store), table, &body, err);
+	if (!rc) {
+		rc = p2p_authority_make_schema(replica->authority, &record, replica->config.signer,
+					       body.data, body.len);
+		if (rc)
+			tables_error(err, rc, table->name);
+	}
+	if (!rc)
+		rc = p2p_replica_keep_record(replica, record.data, record.len, err);
+	if (!rc)
+		*out = p2p_authority_record(replica->authority,
+					    p2p_authority_count(replica->authority) - 1)
+			       ->hash;
+	p2p_buf_deinit(&body);
+	p2p_buf_deinit(&record);
+	p2p_require(rc != P2P_AUTHORITY_KNOWN); /* it names its predecessor and parents */
+	return rc;
+}
+
+static int table_settle(struct p2p_replica *replica, struct p2p_table *table, struct p2p_error *err)
+{
+	struct in_force find = {.table = table};
+	struct p2p_hash hash;
+	bool fits;
+	int rc = record_fits(replica, &table->schema, table, &fits);
+
+	if (rc || fits)
+		return rc;
+	rc = p2p_authority_each_schema(replica->authority, find_in_force, &find);
+	hash = find.hash;
+	if (!rc && find.found)
+		rc = record_fits(replica, &find.hash, table, &fits);
+	if (!rc && !fits)
+		rc = record_make(replica, table, &hash, err);
+	return rc ? rc : p2p_store_set_schema(replica->store, table, &hash);
+}
+
+int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err)
+{
+	size_t i;
+	int rc = 0;
+
+	p2p_require(p2p_store_in_transaction(replica->store));
+	for (i = 0; i < p2p_store_table_count(replica->store) && !rc; i++) {
+		struct p2p_table *table = p2p_store_table(replica->store, i);
+
+		if (table->state == P2P_TABLE_LIVE)
+			rc = table_settle(replica, table, err);
+	}
+	return rc;
+}
+
+/* --- a transaction that changes the tables -----------------------------------------------------
+ */
+
+/* Everything of the application is frozen and folded before, so that nothing in memory is of the
+ * old tables. */
+static int change_begin(struct p2p_replica *replica, struct p2p_error *err)
+{
+	if (replica->capture)
+		return p2p_replica_begin_fold(replica, WRITE_WAIT_MS, err);
+	return p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+}
+
+static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err)
+{
+	int recovered;
+
+	if (!rc)
+		rc = p2p_replica_settle_schema(replica, err);
+	if (!rc)
+		rc = replica->capture ? p2p_replica_end_fold(replica, err)
+				      : p2p_store_commit(replica->store, err);
+	else if (replica->capture)
+		p2p_replica_abort_fold(replica);
+	else
+		p2p_store_rollback(replica->store);
+	recovered = p2p_replica_recover(replica, false, rc ? NULL : err);
+	return rc ? rc : recovered;
+}
+
+/* --- enable ----------------------------------------------------------------------------------- */
+
+struct names {
+	struct p2p_replica *replica;
+	const char *const *exclude;
+	size_t exclude_count;
+	char **items; /* owned */
+	size_t count;
+};
+
+static void names_deinit(struct names *names)
+{
+	size_t i;
+
+	for (i = 0; i < names->count; i++)
+		p2p_free(names->items[i]);
+	p2p_free(names->items);
+}
+
+static int names_add(struct names *names, const char *name)
+{
+	char **grown = p2p_realloc(names->items, (names->count + 1) * sizeof(char *));
+
+	if (!grown)
+		return P2P_ENOMEM;
+	names->items = grown;
+	grown[names->count] = p2p_strdup(name);
+	return grown[names->count] ? (names->count++, 0) : P2P_ENOMEM;
+}
+
+static bool name_excluded(const struct names *names, const char *name)
+{
+	size_t i;
+
+	if (sqlite3_strnicmp(name, "p2p_local_", 10) == 0)
+		return true; /* R60 */
+	for (i = 0; i < names->exclude_count; i++)
+		if (sqlite3_stricmp(names->exclude[i], name) == 0)
+			return true;
+	return false;
+}
+
+static int collect_name(void *ctx, struct p2p_table *table)
+{
+	struct names *names = ctx;
+	struct p2p_replica *replica = names->replica;
+	int rc = 0;
+
+	if (table->state == P2P_TABLE_REFUSED)
+		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt", "table %s is not replicated: %s",
+			table->name, table->reason);
+	else if (!name_excluded(names, table->name) &&
+		 !p2p_store_table_by_name(replica->store, table->name))
+		rc = names_add(names, table->name);
+	if (!rc)
+		p2p_table_deinit(table); /* ours on 0 */
+	return rc;
+}
+
+static int enable_names(struct p2p_replica *replica, const char *const *names, size_t count,
+			struct p2p_error *err)
+{
+	size_t i;
+	int rc = change_begin(replica, err);
+
+	if (rc)
+		return rc;
+	for (i = 0; i < count && !rc; i++)
+		rc = p2p_store_enable(replica->store, names[i], true, err);
+	rc = change_end(replica, rc, err);
+	if (!rc)
+		replica->more = true;
+	return rc;
+}
+
+int p2p_replica_enable(struct p2p_replica *replica, const char *const *names, size_t count,
+		       const char *const *exclude, size_t exclude_count, struct p2p_error *err)
+{
+	struct names all = {replica, exclude, exclude_count, NULL, 0};
+	int rc;
+
+	if (!replica->capture)
+		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
+	if (names)
+		return enable_names(replica, names, count, err);
+	rc = p2p_schema_each(p2p_store_db(replica->store), collect_name, &all, err);
+	if (!rc && all.count)
+		rc = enable_names(replica, (const char *const *)all.items, all.count, err);
+	else if (!rc && !p2p_store_table_count(replica->store))
+		rc = p2p_error_set(err, P2P_EREFUSED,
+				   "'%s' has no table that can be replicated: see 'p2pnode tables'",
+				   replica->db_path);
+	names_deinit(&all);
+	return rc;
+}
+
+int p2p_replica_disable(struct p2p_replica *replica, const char *const *names, size_t count,
+			struct p2p_error *err)
+{
+	size_t i;
+	int rc;
+
+	if (!replica->capture)
+		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
+	rc = change_begin(replica, err);
+	if (rc)
+		return rc;
+	for (i = 0; i < count && !rc; i++)
+		rc = p2p_store_disable(replica->store, names[i], err);
+	return change_end(replica, rc, err);
+}
+
+int p2p_replica_rescan(struct p2p_replica *replica, const char *const *names, size_t count,
+		       uint64_t *out_rows, struct p2p_error *err)
+{
+	uint64_t rows = 0, total = 0;
+	size_t i;
+	int rc;
+
+	if (!replica->capture)
+		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
+	if (!names)
+		count = p2p_store_table_count(replica->store);
+	rc = change_begin(replica, err);
+	if (rc)
+		return rc;
+	for (i = 0; i < count && !rc; i++) {
+		struct p2p_table *table = names ? p2p_store_table_by_name(replica->store, names[i])
+						: p2p_store_table(replica->store, i);
+
+		if (!table)
+			rc = p2p_error_set(err, P2P_ENOENT, "table '%.100s' is not replicated",
+					   names[i]);
+		else
+			rc = p2p_store_rescan(replica->store, table, &rows, err);
+		total += rows;
+	}
+	rc = change_end(replica, rc, err);
+	if (!rc) {
+		*out_rows = total;
+		replica->more = true;
+	}
+	return rc;
+}
+
+/* New columns are in the schema record before a row with them is captured. */
+static int schema_moved(struct p2p_replica *replica, struct p2p_error *err)
+{
+	uint64_t rows = 0;
+	size_t rescan;
+	int rc = p2p_store_check_schema(replica->store, &rescan, err);
+
+	p2p_merge_reset(replica->merge);
+	if (!rc)
+		rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	if (rc)
+		return rc;
+	rc = p2p_replica_settle_schema(replica, err);
+	if (!rc && rescan)
+		rc = p2p_store_rescan(replica->store, NULL, &rows, err);
+	if (!rc)
+		return p2p_store_commit(replica->store, err);
+	p2p_store_rollback(replica->store);
+	return rc;
+}
+
+int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err)
+{
+	bool moved;
+	int rc = p2p_store_schema_moved(replica->store, &moved);
+
+	if (rc || !moved)
+		return rc;
+	rc = schema_moved(replica, err);
+	if (rc) {
+		int again = p2p_replica_recover(replica, false, NULL);
+
+		return again ? again : rc;
+	}
+	return p2p_replica_adopt_tables(replica, false, err);
+}
+
+/* --- tables of the mesh ------------------------------------------------------------------------
+ */
+
+struct adoption {
+	struct p2p_replica *replica;
+	bool create;
+	struct p2p_error *err;
+	size_t changed;
+};
+
+static int adopt_table(struct adoption *adoption, const struct p2p_signed *record, const char *name)
+{
+	struct p2p_replica *replica = adoption->replica;
+	struct p2p_table table;
+	bool made = false;
+	int rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);
+
+	if (rc == P2P_ENOENT && !adoption->create)
+		return 0; /* its changes wait until the application makes it */
+	if (rc == P2P_ENOENT) {
+		rc = p2p_schema_create(p2p_store_db(replica->store), record->body, record->body_len,
+				       adoption->err);
+		made = rc == 0;
+	} else if (!rc) {
+		p2p_table_deinit(&table);
+	}
+	if (!rc)
+		rc = p2p_store_enable(replica->store, name, !made, adoption->err);
+	if (rc == P2P_EREFUSED) {
+		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",
+			"table %s of the mesh cannot be replicated here: %s", name,
+			adoption->err ? adoption->err->msg : p2p_strerror(rc));
+		return 0;
+	}
+	if (!rc)
+		adoption->changed++;
+	return rc;
+}
+
+static int adopt_record(void *ctx, const struct p2p_signed *record)
+{
+	struct adoption *adoption = ctx;
+	struct p2p_replica *replica = adoption->replica;
+	struct p2p_id id;
+	char name[256];
+	int rc = record_table(record, &id, name);
+
+	if (rc)
+		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
+	if (p2p_store_table_by_id(replica->store, &id))
+		return 0;
+	return adopt_table(adoption, record, name);
+}
+
+static int adopt_missing(void *ctx, const struct p2p_signed *record)
+{
+	struct adoption *adoption = ctx;
+	struct p2p_replica *replica = adoption->replica;
+	struct p2p_table table;
+	struct p2p_id id;
+	char name[256];
+	int rc = record_table(record, &id, name);
+
+	if (rc)
+		return rc == P2P_ENOMEM ? rc : 0;
+	if (p2p_store_table_by_id(replica->store, &id))
+		return 0;
+	rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);
+	if (!rc)
+		p2p_table_deinit(&table);
+	if (!rc || (rc == P2P_ENOENT && adoption->create))
+		adoption->changed++;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create, struct p2p_error *err)
+{
+	struct p2p_error local = {0};
+	struct adoption adoption = {replica, create, err ? err : &local, 0};
+	int rc = p2p_authority_each_schema(replica->authority, adopt_missing, &adoption);
+
+	if (rc || !adoption.changed)
+		return rc;
+	adoption.changed = 0;
+	rc = change_begin(replica, adoption.err);
+	if (rc)
+		return rc;
+	rc = p2p_authority_each_schema(replica->authority, adopt_record, &adoption);
+	rc = change_end(replica, rc, adoption.err);
+	if (!rc && adoption.changed)
+		replica->more = true;
+	return rc;
+}

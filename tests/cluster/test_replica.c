@@ -1,0 +1,243 @@
+/* Replicas of one mesh, wired in one process: what one writes, all have. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+// cmocka needs the four above
+#include <cmocka.h>
+
+#include "support/cluster.h"
+
+static const char shop[] =
+	"CREATE TABLE item(code TEXT PRIMARY KEY, name TEXT, price REAL, stock INTEGER);"
+	"CREATE TABLE note(id INTEGER PRIMARY KEY, text TEXT);"
+	"INSERT INTO item VALUES('a','apple',1.5,10),('b','bread',2.0,20);"
+	"INSERT INTO note(text) VALUES('one'),('two');";
+
+static struct cluster cluster;
+
+static void begin(uint64_t seed, size_t nodes)
+{
+	cluster_init(&cluster, seed);
+	cluster_share(&cluster, shop);
+	while (cluster.count < nodes)
+		(void)cluster_join(&cluster);
+}
+
+static void expect_rows(size_t node, const char *sql, const char *rows)
+{
+	char *got = cluster_rows(&cluster, node, sql);
+
+	assert_string_equal(got, rows);
+	free(got);
+}
+
+static void joiner_gets_the_rows_that_were_there(void **state)
+{
+	(void)state;
+	begin(1, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	expect_rows(1, "SELECT * FROM item ORDER BY 1",
+		    "|'a'|'apple'|1.5|10\n|'b'|'bread'|2.0|20\n");
+	expect_rows(1, "SELECT * FROM note ORDER BY 1", "|1|'one'\n|2|'two'\n");
+	cluster_deinit(&cluster);
+}
+
+static void writes_cross_both_ways(void **state)
+{
+	(void)state;
+	begin(2, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 0, "UPDATE item SET price = 9 WHERE code = 'a'");
+	cluster_sql(&cluster, 1,
+		    "UPDATE item SET stock = 7 WHERE code = 'a';"
+		    "DELETE FROM item WHERE code = 'b';"
+		    "INSERT INTO note(text) VALUES('three')");
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	expect_rows(0, "SELECT * FROM item ORDER BY 1", "|'a'|'apple'|9.0|7\n");
+	expect_rows(0, "SELECT text FROM note ORDER BY 1", "|'one'\n|'three'\n|'two'\n");
+	cluster_deinit(&cluster);
+}
+
+static void r25_ten_thousand_updates_of_one_cell_travel_as_one_row(void **state)
+{
+	uint64_t merged;
+	size_t i;
+
+	(void)state;
+	begin(3, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_disconnect(&cluster, 0, 1);
+	merged = cluster.nodes[1].merged;
+	for (i = 0; i < 100; i++) {
+		cluster_sql(
+			&cluster, 0,
+			"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)"
+			" INSERT INTO item(code, stock) SELECT 'a', i FROM n WHERE true"
+			" ON CONFLICT(code) DO UPDATE SET stock = item.stock + 1");
+		cluster_run(&cluster, 3);
+	}
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	expect_rows(1, "SELECT stock FROM item WHERE code = 'a'", "|10010\n");
+	assert_int_equal(cluster.nodes[1].merged - merged, 1);
+	cluster_deinit(&cluster);
+}
+
+static void the_same_number_on_two_nodes_is_two_rows(void **state)
+{
+	(void)state;
+	begin(4, 3);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_disconnect(&cluster, 0, 2);
+	cluster_sql(&cluster, 0, "INSERT INTO note VALUES(3,'from zero')");
+	cluster_run(&cluster, 50);
+	cluster_sql(&cluster, 1, "INSERT INTO note VALUES(3,'from one')");
+	cluster_run(&cluster, 50);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	expect_rows(2, "SELECT count(*), sum(id < 0) FROM note", "|4|1\n");
+	cluster_deinit(&cluster);
+}
+
+static void a_killed_node_goes_on_where_it_was(void **state)
+{
+	uint64_t seq;
+	size_t i;
+
+	(void)state;
+	begin(5, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	for (i = 0; i < 5; i++) {
+		cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('live')");
+		cluster_run(&cluster, 3);
+		cluster_kill(&cluster, 1);
+		cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('while it was down')");
+		cluster_sql(&cluster, 0, "UPDATE item SET stock = stock + 1");
+		cluster_run(&cluster, 10);
+		cluster_start(&cluster, 1);
+		cluster_connect(&cluster, 0, 1);
+	}
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	expect_rows(0, "SELECT count(*) FROM note WHERE id > 0", "|12\n");
+	seq = p2p_vv_seq(p2p_sync_vector(p2p_replica_sync(cluster.nodes[0].replica)),
+			 p2p_replica_id(cluster.nodes[1].replica));
+	assert_true(seq >= 5); /* one replica id all the time */
+	cluster_deinit(&cluster);
+}
+
+/* Any row, any node, all at once, with cuts and kills. */
+static void random_write(size_t node)
+{
+	uint64_t key = cluster_random(&cluster, 40), kind = cluster_random(&cluster, 10);
+	char sql[256];
+
+	if (kind < 4)
+		(void)snprintf(sql, sizeof(sql),
+			       "UPDATE item SET stock = %d, price = %d WHERE code = 'k%d'",
+			       (int)cluster_random(&cluster, 100), (int)cluster_random(&cluster, 9),
+			       (int)key);
+	else if (kind < 6)
+		(void)snprintf(sql, sizeof(sql),
+			       "INSERT OR REPLACE INTO item VALUES('k%d','n%d',%d,1)", (int)key,
+			       (int)cluster_random(&cluster, 9), (int)cluster_random(&cluster, 9));
+	else if (kind < 7)
+		(void)snprintf(sql, sizeof(sql), "DELETE FROM item WHERE code = 'k%d'", (int)key);
+	else if (kind < 8)
+		(void)snprintf(sql, sizeof(sql), "INSERT INTO note(text) VALUES('t%d')", (int)key);
+	else if (kind < 9)
+		(void)snprintf(sql, sizeof(sql), "UPDATE note SET text = 'u%d' WHERE id = %d",
+			       (int)cluster_random(&cluster, 100), (int)key);
+	else
+		(void)snprintf(sql, sizeof(sql), "DELETE FROM note WHERE id = %d", (int)key);
+	cluster_sql(&cluster, node, sql);
+}
+
+static void random_weather(void)
+{
+	size_t a = cluster_random(&cluster, cluster.count),
+	       b = cluster_random(&cluster, cluster.count);
+
+	if (a == b)
+		return;
+	if (!cluster.nodes[a].replica) {
+		cluster_start(&cluster, a);
+		return;
+	}
+	switch (cluster_random(&cluster, 8)) {
+	case 0:
+		cluster_kill(&cluster, a);
+		break;
+	case 1:
+	case 2:
+		cluster_disconnect(&cluster, a, b);
+		break;
+	default:
+		if (cluster.nodes[b].replica)
+			cluster_connect(&cluster, a, b);
+	}
+}
+
+static void storm(uint64_t seed, size_t writes)
+{
+	size_t i;
+
+	begin(seed, 3 + seed % 2);
+	cluster.delay_ms = seed % 7;
+	cluster_connect_all(&cluster);
+	for (i = 0; i < writes; i++) {
+		random_write(cluster_random(&cluster, cluster.count));
+		if (cluster_random(&cluster, 10) == 0)
+			random_weather();
+		cluster_run(&cluster, cluster_random(&cluster, 6));
+	}
+	for (i = 0; i < cluster.count; i++)
+		if (!cluster.nodes[i].replica)
+			cluster_start(&cluster, i);
+	cluster_connect_all(&cluster);
+	if (!cluster_settle(&cluster, 30000) || !cluster_equal(&cluster)) {
+		(void)fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
+		fail();
+	}
+	cluster_deinit(&cluster);
+}
+
+static void r05_all_are_equal_after_a_storm(void **state)
+{
+	const char *one = getenv("CLUSTER_SEED");
+	uint64_t seed;
+
+	(void)state;
+	if (one) {
+		storm(strtoull(one, NULL, 10), 200);
+		return;
+	}
+	for (seed = 100; seed < 112; seed++)
+		storm(seed, 200);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(joiner_gets_the_rows_that_were_there),
+		cmocka_unit_test(writes_cross_both_ways),
+		cmocka_unit_test(r25_ten_thousand_updates_of_one_cell_travel_as_one_row),
+		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
+		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
+		cmocka_unit_test(r05_all_are_equal_after_a_storm),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
