@@ -9,9 +9,7 @@
 #include <sys/socket.h>
 
 #include "proto/error.h"
-
-/* "[ffff:...:255.255.255.255%4294967295]:65535" */
-#define P2P_ADDRESS_TEXT_MAX 72
+#include "proto/limits.h"
 
 /* A value: compared by p2p_address_equal() only, for its padding is not kept. */
 struct p2p_address {
@@ -28,6 +26,8 @@ int p2p_address_from_sockaddr(struct p2p_address *out, const struct sockaddr *sa
 /* From the bytes of a packet: family 4 (4 bytes used) or 6 (16). P2P_EINVAL for another family. */
 int p2p_address_from_bytes(struct p2p_address *out, unsigned int family, const uint8_t *bytes,
 			   uint16_t port) P2P_MUST_CHECK;
+/* The host, network order; 4 bytes used of an IPv4 address, the rest zero. */
+void p2p_address_to_bytes(const struct p2p_address *address, uint8_t out[16]);
 /* "1.2.3.4" or "fe80::1%3" without brackets; P2P_EINVAL for anything else (also names). The scope
  * is a number or the name of an interface that exists. */
 int p2p_address_parse(struct p2p_address *out, const char *host, uint16_t port) P2P_MUST_CHECK;

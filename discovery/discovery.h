@@ -14,6 +14,8 @@
 #include <uv.h>
 
 #include "discovery/address.h"
+#include "discovery/addrbook.h"
+#include "discovery/beacon.h"
 #include "proto/env.h"
 #include "proto/error.h"
 #include "proto/ident.h"
@@ -21,46 +23,15 @@
 
 struct p2p_discovery;
 
-/* Where an address came from. */
-enum p2p_source {
-	P2P_SOURCE_SEED,   /* named by a person; kept for ever, probed for ever */
-	P2P_SOURCE_TICKET, /* in a ticket; kept for ever too */
-	P2P_SOURCE_BEACON, /* heard on the link: the host is the datagram's own */
-	P2P_SOURCE_ANSWER, /* answer of a ticket's issuer to our seeking */
-	P2P_SOURCE_CLAIM,  /* told by a peer, or an extra address in a beacon */
-};
-
-/* What a secret is for. */
-enum p2p_secret_kind {
-	P2P_SECRET_EPOCH,  /* of the mesh; the first one in the list is the one we speak */
-	P2P_SECRET_ISSUED, /* of an open ticket of ours: seekers under it are answered */
-	P2P_SECRET_HELD,   /* of the ticket by which we join: we seek under it */
-};
-
-struct p2p_secret {
-	enum p2p_secret_kind kind;
-	uint32_t id; /* the owner's name for it, not 0; comes back with what was heard under it */
-	uint8_t bytes[32];
-};
-
 /* One address to dial now. The owner calls p2p_discovery_dialed(id) exactly once for it, at once
  * from inside the callback or later. */
-struct p2p_dial {
+struct p2p_dial_request {
 	uint32_t id;
 	struct p2p_address address;
 	const char *text; /* borrowed for the call: "host:port" as given, or the address */
 	enum p2p_source source;
-	uint32_t secret_id; /* of the secret that the beacon was under; 0: the owner's choice */
+	uint64_t secret_id; /* of the secret that the beacon was under; 0: the owner's choice */
 	const struct p2p_key *key; /* borrowed for the call: who is expected there, or NULL */
-};
-
-struct p2p_candidate {
-	struct p2p_address address;
-	const struct p2p_key *key;     /* borrowed for the call; NULL if unknown */
-	const struct p2p_id *instance; /* borrowed for the call; NULL if unknown */
-	enum p2p_source source;
-	uint32_t secret_id;
-	bool seeking; /* a joiner under a ticket of ours: it will dial, we do not */
 };
 
 enum p2p_discovery_event {
@@ -71,17 +42,10 @@ enum p2p_discovery_event {
 };
 
 struct p2p_discovery_callbacks {
-	void *ctx;					      /* borrowed until stopped */
-	void (*dial)(void *ctx, const struct p2p_dial *dial); /* required */
-	/* Heard somebody for the first time, or at a new address or with a new instance. NULL
-	 * allowed, also for those below. */
-	void (*candidate)(void *ctx, const struct p2p_candidate *candidate);
-	/* A node said that it leaves: a hint, never a reason to drop a live session. */
-	void (*goodbye)(void *ctx, const struct p2p_key *key);
+	void *ctx;						      /* borrowed until stopped */
+	void (*dial)(void *ctx, const struct p2p_dial_request *dial); /* required */
+	/* NULL allowed. */
 	void (*event)(void *ctx, enum p2p_discovery_event event);
-	/* Somebody offers to pair under the nameplate that we seek (p2p_discovery_seek_code);
-	 * address: where to dial, random: of the offer. Every offer comes once. */
-	void (*offer)(void *ctx, const struct p2p_address *address, const uint8_t random[16]);
 };
 
 struct p2p_discovery_config {
@@ -93,7 +57,7 @@ struct p2p_discovery_config {
 	struct p2p_id instance; /* of this start of our node */
 	struct p2p_hash mesh;	/* mesh id: beacons of another mesh do not open */
 	uint16_t tcp_port;	/* where we listen; 0: nowhere, so we say nothing but seek */
-	const struct p2p_secret *secrets; /* copied; may change later */
+	const struct p2p_beacon_secret *secrets; /* copied; may change later */
 	size_t secrets_count;
 	const char *const *seeds; /* HOST:PORT, copied */
 	size_t seeds_count;
@@ -115,8 +79,8 @@ void p2p_discovery_stop(struct p2p_discovery *discovery, void (*stopped)(void *c
 
 /* Replaces all secrets (a rotation, a ticket made or used up). P2P_EINVAL: over 4 epochs or 64 in
  * all of the others; then as before. */
-int p2p_discovery_set_secrets(struct p2p_discovery *discovery, const struct p2p_secret *secrets,
-			      size_t count) P2P_MUST_CHECK;
+int p2p_discovery_set_secrets(struct p2p_discovery *discovery,
+			      const struct p2p_beacon_secret *secrets, size_t count) P2P_MUST_CHECK;
 /* How many members the mesh has: sets the beacon interval. */
 void p2p_discovery_set_members(struct p2p_discovery *discovery, size_t count);
 /* Where we listen now. */
@@ -137,23 +101,8 @@ void p2p_discovery_dialed(struct p2p_discovery *discovery, uint32_t id, int stat
 /* A session with this node stands (whoever dialled): its other addresses rest until it is down. */
 void p2p_discovery_session_up(struct p2p_discovery *discovery, const struct p2p_key *key);
 void p2p_discovery_session_down(struct p2p_discovery *discovery, const struct p2p_key *key);
-/* This node is not wanted any more (revoked): its addresses are dropped and not taken again
- * until p2p_discovery_unban(). At most P2P_PEERS_MAX; the oldest ban goes first. */
-void p2p_discovery_ban(struct p2p_discovery *discovery, const struct p2p_key *key);
-void p2p_discovery_unban(struct p2p_discovery *discovery, const struct p2p_key *key);
 /* Dial everybody and beacon at once (the machine woke up, the user asked). */
 void p2p_discovery_retry(struct p2p_discovery *discovery);
-
-/* Pairing by code (docs/protocol-discovery.md#offers): say that we offer under a public nameplate,
- * every second and at once when somebody seeks it; random is part of the pairing's session id.
- * Offering again replaces. */
-void p2p_discovery_offer_code(struct p2p_discovery *discovery, uint32_t nameplate,
-			      const uint8_t random[16]);
-/* Look for an offer of that nameplate; found ones come by the offer callback. */
-void p2p_discovery_seek_code(struct p2p_discovery *discovery, uint32_t nameplate,
-			     const uint8_t random[16]);
-/* Ends offering and seeking. */
-void p2p_discovery_end_code(struct p2p_discovery *discovery);
 
 /* One line of the address book, for people, status and gossip; all borrowed for the call. */
 struct p2p_discovery_address {
@@ -172,14 +121,13 @@ void p2p_discovery_each(struct p2p_discovery *discovery,
 			void *ctx);
 
 struct p2p_discovery_stats {
-	uint64_t sent;	      /* datagrams, one per interface and family */
-	uint64_t send_errors; /* of multicast and, after it, of broadcast */
-	uint64_t broadcasts;  /* fallbacks that were sent */
-	uint64_t received;    /* datagrams to our group */
-	uint64_t limited;     /* of them dropped unread: too many */
-	uint64_t strange;     /* of them not under a secret of ours */
-	uint64_t replayed;    /* opened, but seen before or older than one seen */
-	uint64_t beacons;     /* opened and taken */
+	uint64_t sent; /* datagrams, one per interface and family */
+	uint64_t send_errors;
+	uint64_t received; /* datagrams to our group */
+	uint64_t limited;  /* of them dropped unread: too many */
+	uint64_t strange;  /* of them not under a secret of ours */
+	uint64_t replayed; /* opened, but seen before or older than one seen */
+	uint64_t beacons;  /* opened and taken */
 	uint64_t dials;
 	size_t interfaces; /* that we beacon on */
 	size_t addresses;  /* in the book */

@@ -16,7 +16,7 @@ _Static_assert(P2P_INVITE_KEYS_MAX >= 1, "there is room for a ticket's key");
 
 /* Fills the keys of our beacons: of the mesh, of open tickets; or of the ticket we hold. */
 static size_t collect_secrets(const struct p2p_node *node,
-			      struct p2p_secret out[1 + P2P_INVITE_KEYS_MAX])
+			      struct p2p_beacon_secret out[1 + P2P_INVITE_KEYS_MAX])
 {
 	uint64_t wall = p2p_env_wall_ms(&node->env);
 	size_t count = 0, i;
@@ -40,7 +40,7 @@ static size_t collect_secrets(const struct p2p_node *node,
 	return count;
 }
 
-static void dial_cb(void *ctx, const struct p2p_dial *dial)
+static void dial_cb(void *ctx, const struct p2p_dial_request *dial)
 {
 	struct p2p_finder *finder = ctx;
 
@@ -129,7 +129,7 @@ static int add_known(struct p2p_finder *finder)
 
 int p2p_finder_open(struct p2p_node *node, struct p2p_error *err)
 {
-	struct p2p_secret secrets[1 + P2P_INVITE_KEYS_MAX];
+	struct p2p_beacon_secret secrets[1 + P2P_INVITE_KEYS_MAX];
 	struct p2p_finder *finder = p2p_calloc(1, sizeof(*finder));
 	struct p2p_discovery_config config = {
 		.env = &node->env,
@@ -215,7 +215,7 @@ void p2p_finder_claim(struct p2p_finder *finder, const char *address, const stru
 
 void p2p_finder_refresh(struct p2p_finder *finder)
 {
-	struct p2p_secret secrets[1 + P2P_INVITE_KEYS_MAX];
+	struct p2p_beacon_secret secrets[1 + P2P_INVITE_KEYS_MAX];
 	int rc;
 
 	if (!finder)

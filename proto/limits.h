@@ -110,6 +110,10 @@
 #define P2P_ADDRESSES_CLAIMED_MAX 256 /* told by others, not heard or reached by ourselves */
 #define P2P_ADDRESSES_HOST_MAX	  64  /* unproven ports of one address */
 #define P2P_SEED_ADDRESSES_MAX	  8   /* addresses that one name resolves to */
+#define P2P_RESOLVES_MAX	  4 /* names looked up at once */
+#define P2P_RESOLVE_AGAIN_MS	  60000	 /* a name is looked up again that often */
+#define P2P_ADDRESS_PROBE_MS	  300000 /* an address that failed long is tried, at most */
+#define P2P_ADDRESS_FORGET_MS	  600000 /* an unproven one that was not heard of since */
 #define P2P_SEED_TEXT_MAX	  264 /* a name of 253 bytes, brackets, scope, colon, port */
 
 /* --- node ------------------------------------------------------------------------------------- */
