@@ -214,10 +214,10 @@ static int collect_name(void *ctx, struct p2p_table *table)
 	struct p2p_replica *replica = names->replica;
 	int rc = 0;
 
-	if (table->state == P2P_TABLE_REFUSED)
+	if (table->state == P2P_TABLE_REFUSED && sqlite3_strnicmp(table->name, "p2p_", 4) != 0)
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt", "table %s is not replicated: %s",
 			table->name, table->reason);
-	else if (!name_excluded(names, table->name) &&
+	else if (table->state != P2P_TABLE_REFUSED && !name_excluded(names, table->name) &&
 		 !p2p_store_table_by_name(replica->store, table->name))
 		rc = names_add(names, table->name);
 	if (!rc)

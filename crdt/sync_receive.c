@@ -261,18 +261,24 @@ static int part_data(struct p2p_sync *sync, const struct part *part)
 	return rc;
 }
 
-static void part_complete(struct sync_replica *replica)
+static int part_complete(const struct part *part)
 {
+	struct sync_replica *replica = part->replica;
 	struct p2p_header *header = &replica->current;
+	struct p2p_vv_entry entry = {.replica = replica->id, .seq = header->seq, .log_from = 1};
 
 	if (replica->next_segment < header->segment_count)
-		return;
+		return 0;
 	last_set(replica, header, &replica->current_hash);
 	replica->unverified = header->group_last ? 0 : replica->unverified + header->total_bytes;
 	if (header->group_last)
 		replica->verified = header->seq;
 	p2p_header_deinit(header);
 	replica->next_segment = 0;
+	/* who gives it has it */
+	return p2p_vv_seq(&part->peer->have, &replica->id) < entry.seq
+		       ? p2p_vv_put(&part->peer->have, &entry)
+		       : 0;
 }
 
 static int part_take(struct p2p_sync *sync, const struct part *part)
@@ -289,9 +295,7 @@ static int part_take(struct p2p_sync *sync, const struct part *part)
 	if (rc)
 		return rc;
 	rc = part_data(sync, part);
-	if (!rc)
-		part_complete(replica);
-	return rc;
+	return rc ? rc : part_complete(part);
 }
 
 /* Whose it is, and whether we take anything of it. */

@@ -110,7 +110,7 @@ int p2p_address_parse(struct p2p_address *out, const char *host, uint16_t port)
 	}
 	if (strlen(host) >= sizeof(copy))
 		return P2P_EINVAL;
-	strcpy(copy, host);
+	memcpy(copy, host, strlen(host) + 1);
 	percent = strchr(copy, '%');
 	if (percent) {
 		*percent = 0;

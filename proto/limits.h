@@ -103,18 +103,18 @@
 #define P2P_DATAGRAMS_WAKEUP_MAX 64 /* read in one wake-up of the loop */
 /* Datagrams looked at in a second; trying all 4 + 64 keys on one takes about 0.1 ms. */
 #define P2P_DATAGRAMS_RATE	  1000
-#define P2P_DATAGRAMS_HOST_RATE	  250 /* of one address: 50 nodes can live on 127.0.0.1 */
-#define P2P_DIALS_MAX		  16  /* at once; unproven addresses get at most half of them */
-#define P2P_DIALS_RATE		  50  /* new ones in a second */
-#define P2P_ADDRESSES_PINNED_MAX  256 /* seeds and addresses of tickets: never evicted */
-#define P2P_ADDRESSES_CLAIMED_MAX 256 /* told by others, not heard or reached by ourselves */
-#define P2P_ADDRESSES_HOST_MAX	  64  /* unproven ports of one address */
-#define P2P_SEED_ADDRESSES_MAX	  8   /* addresses that one name resolves to */
-#define P2P_RESOLVES_MAX	  4 /* names looked up at once */
+#define P2P_DATAGRAMS_HOST_RATE	  250	 /* of one address: 50 nodes can live on 127.0.0.1 */
+#define P2P_DIALS_MAX		  16	 /* at once; unproven addresses get at most half of them */
+#define P2P_DIALS_RATE		  50	 /* new ones in a second */
+#define P2P_ADDRESSES_PINNED_MAX  256	 /* seeds and addresses of tickets: never evicted */
+#define P2P_ADDRESSES_CLAIMED_MAX 256	 /* told by others, not heard or reached by ourselves */
+#define P2P_ADDRESSES_HOST_MAX	  64	 /* unproven ports of one address */
+#define P2P_SEED_ADDRESSES_MAX	  8	 /* addresses that one name resolves to */
+#define P2P_RESOLVES_MAX	  4	 /* names looked up at once */
 #define P2P_RESOLVE_AGAIN_MS	  60000	 /* a name is looked up again that often */
 #define P2P_ADDRESS_PROBE_MS	  300000 /* an address that failed long is tried, at most */
 #define P2P_ADDRESS_FORGET_MS	  600000 /* an unproven one that was not heard of since */
-#define P2P_SEED_TEXT_MAX	  264 /* a name of 253 bytes, brackets, scope, colon, port */
+#define P2P_SEED_TEXT_MAX	  264	 /* a name of 253 bytes, brackets, scope, colon, port */
 
 /* --- node ------------------------------------------------------------------------------------- */
 #define P2P_TICKET_BYTES_MAX	 512 /* binary; the text is 8/5 of it */

@@ -9,7 +9,7 @@
 // cmocka needs the four above
 #include <cmocka.h>
 
-#include "support/cluster.h"
+#include "tests/support/cluster.h"
 
 static const char shop[] =
 	"CREATE TABLE item(code TEXT PRIMARY KEY, name TEXT, price REAL, stock INTEGER);"

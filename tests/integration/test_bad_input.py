@@ -53,11 +53,11 @@ def a_read_only_file_is_refused(world):
 def a_table_without_a_key_is_refused_by_name_and_skipped_otherwise(world):
     world.db("a.db", SCHEMA + "CREATE TABLE loose(x)")
     _out, err = world.run("share", "a.db", "--table", "loose", "--listen", "127.0.0.1:0", code=5)
-    says(err, "loose", "key")
+    says(err, "loose", "PRIMARY KEY")
     says(world.run("share", "a.db", "--table", "nope", "--listen", "127.0.0.1:0", code=1)[1], "nope")
     Shared(world.node("share", "a.db"))
     tables = {t["name"]: t for t in world.status("a.db")["tables"]}
-    check(tables["loose"]["state"] == "refused" and "key" in tables["loose"]["reason"],
+    check(tables["loose"]["state"] == "refused" and "PRIMARY KEY" in tables["loose"]["reason"],
           "the reason is shown: %s" % tables)
 
 

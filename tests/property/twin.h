@@ -3,8 +3,8 @@
  * It keeps every record that it was given and computes everything from the set of them, each time
  * anew: first the merged rows, then numbers, then what UNIQUE lets through. Written apart from
  * crdt/, of which it uses only records, identities and values. */
-#ifndef P2P_TESTS_TWIN_H
-#define P2P_TESTS_TWIN_H
+#ifndef P2P_TESTS_PROPERTY_TWIN_H
+#define P2P_TESTS_PROPERTY_TWIN_H
 
 #include <stdbool.h>
 

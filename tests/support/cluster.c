@@ -1,5 +1,5 @@
 /* A mesh in one process; see cluster.h. */
-#include "support/cluster.h"
+#include "tests/support/cluster.h"
 
 #include <sodium.h>
 #include <sqlite3.h>

@@ -2,8 +2,8 @@
  * as on a wire, time and randomness made here, so that a run can be repeated by its seed.
  *
  * Everything aborts the test with a text when it fails. */
-#ifndef P2P_TESTS_CLUSTER_H
-#define P2P_TESTS_CLUSTER_H
+#ifndef P2P_TESTS_SUPPORT_CLUSTER_H
+#define P2P_TESTS_SUPPORT_CLUSTER_H
 
 #include <stdbool.h>
 

@@ -2,8 +2,8 @@
  *
  * Everything aborts the test with a text when it fails. Nothing here is random: ids, keys and
  * stamps come from the caller. */
-#ifndef P2P_TESTS_MERGEKIT_H
-#define P2P_TESTS_MERGEKIT_H
+#ifndef P2P_TESTS_SUPPORT_MERGEKIT_H
+#define P2P_TESTS_SUPPORT_MERGEKIT_H
 
 #include "crdt/merge.h"
 

@@ -1,7 +1,7 @@
 /* What the tests of this folder share: a clock that is set by hand, a generator that repeats,
  * identities, secrets, and a node that writes down what its transport tells it. */
-#ifndef P2P_TEST_TRANSPORT_FIXTURE_H
-#define P2P_TEST_TRANSPORT_FIXTURE_H
+#ifndef P2P_TESTS_UNIT_TRANSPORT_FIXTURE_H
+#define P2P_TESTS_UNIT_TRANSPORT_FIXTURE_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Waiting times grow, stay within their bounds, differ between nodes, and start anew. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/backoff.h"
 

@@ -1,5 +1,5 @@
 /* The handshake: golden bytes, any split, each damaged bit, versions, strangers, limits. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "proto/message.h"
 

@@ -1,5 +1,5 @@
 /* What the vectors do not say: bad points, damage, and use after a failure. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/noise.h"
 

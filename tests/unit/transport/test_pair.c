@@ -1,6 +1,6 @@
 /* In-process links keep the contract of link.h: order, bounds, pauses, ends, and nothing by itself.
  */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/pair.h"
 

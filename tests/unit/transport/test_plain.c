@@ -1,6 +1,6 @@
 /* The plaintext library, which only tests link: its frames do show what they carry, so a capture
  * test that finds nothing with the product has been able to find something. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/secure.h"
 

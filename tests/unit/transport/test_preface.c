@@ -1,5 +1,5 @@
 /* The preface: its bytes, and that its tag is bound to all that it covers. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "proto/ident.h"
 #include "transport/preface.h"

@@ -1,5 +1,5 @@
 /* Sealed frames: any split, any damage, any order; the key moves on in step. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/secure.h"
 

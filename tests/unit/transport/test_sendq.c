@@ -1,5 +1,5 @@
 /* Send queues: order, bounds, and who overtakes whom. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include "transport/sendq.h"
 

@@ -1,5 +1,5 @@
 /* TCP on the loopback: sessions over real sockets, errors with their reasons, nothing left open. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,6 +1,6 @@
 /* Sessions: one at most for each peer, whatever the order of events; limits before a peer is known;
  * keepalive, closing, and that nothing is freed under a caller's feet. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include <stdlib.h>
 

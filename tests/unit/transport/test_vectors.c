@@ -1,7 +1,7 @@
 /* The published Noise vectors of cacophony, snow and noise-c, byte for byte: all patterns with
  * 25519, ChaChaPoly and BLAKE2b run through the code that the product uses for XXpsk3.
  * Argument: the file that vectors.py made. Without it the test is skipped. */
-#include "fixture.h"
+#include "tests/unit/transport/fixture.h"
 
 #include <stdlib.h>
 
