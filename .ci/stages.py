@@ -207,12 +207,12 @@ def stage_clang():
 
 
 def stage_asan():
-    folder = build("asan", "gcc", "-Db_sanitize=address,undefined", "-Ddefault_library=static")
+    folder = build("asan", "gcc", "-Db_sanitize=address,undefined")
     return meson_test(folder, but=("netns", "machine"), env=SAN_ENV, slower=4)
 
 
 def stage_tsan():
-    folder = build("tsan", "gcc", "-Db_sanitize=thread", "-Ddefault_library=static")
+    folder = build("tsan", "gcc", "-Db_sanitize=thread")
     if not suites_of(folder) & {"node", "integration"}:
         return None
     # gcc 12's runtime knows fewer address layouts than newer kernels make at random
