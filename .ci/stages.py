@@ -1,7 +1,7 @@
 """The stages of scripts/test: runs them in turn, prints a line for each, counts the tests.
 
-Tests are counted from meson's testlog.json and from the lines that cmocka writes; a stage that is
-not a meson run counts as one test.
+Tests are counted from meson's testlog.json and from the lines that the tests write; a stage that is
+not a meson run counts as one test. What a stage wrote is kept in build-logs/STAGE.txt.
 """
 import argparse
 import json
@@ -13,16 +13,18 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-JOBS = os.environ.get("P2P_JOBS") or str(os.cpu_count() or 2)
+LOGS = os.path.join(ROOT, "build-logs")
+JOBS = os.environ.get("P2P_JOBS") or str(min(2, os.cpu_count() or 1))
 SHARED = os.environ.get("P2P_SHARED", "")
-STAGE_SECONDS_MAX = 900
+COMMAND_SECONDS_MAX = 900
+TAIL_CHARS_MAX = 12000
 
-# Suites that start whole nodes; the others are the quick ones.
-SYSTEM = ("integration", "netns")
-# Uninitialised reads are what valgrind sees and the sanitizers do not: the parsers, mostly.
-VALGRIND_SUITES = ("proto", "transport", "discovery")
+# What starts programs or lasts long; valgrind and the thread sanitizer take the tests that tell them most.
+TSAN_SUITES = ("node", "integration")
+VALGRIND_TESTS = ("buf", "ident", "message", "rowstate", "schema", "store", "preface", "pair", "secure",
+                  "json", "mailbox", "ticket")
 
-SAN_ENV = {
+SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
@@ -34,8 +36,8 @@ class Failed(Exception):
 
 
 class Counts:
-    def __init__(self):
-        self.passed = self.failed = self.skipped = 0
+    def __init__(self, passed=0):
+        self.passed, self.failed, self.skipped = passed, 0, 0
 
     def add(self, other):
         self.passed += other.passed
@@ -46,51 +48,112 @@ class Counts:
         return "%d passed, %d failed, %d skipped" % (self.passed, self.failed, self.skipped)
 
 
-def run(args, env=None, cwd=ROOT, fine=(0,)):
-    """Runs a command; its output, or Failed with the end of its output."""
-    full = dict(os.environ, **(env or {}))
-    try:
-        done = subprocess.run(args, cwd=cwd, env=full, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=STAGE_SECONDS_MAX, text=True, errors="replace")
-    except FileNotFoundError:
-        raise Failed("%s is not installed" % args[0])
-    except subprocess.TimeoutExpired as late:
-        text = late.stdout or b""
-        text = text if isinstance(text, str) else text.decode(errors="replace")
-        raise Failed("%s\n%s: over %d s" % (text[-8000:], " ".join(args), STAGE_SECONDS_MAX))
-    if done.returncode not in fine:
-        raise Failed("%s\n%s: exit %d" % (done.stdout[-16000:].rstrip(), " ".join(args), done.returncode))
-    return done.stdout
+class Stage:
+    """One stage's run: where its log is, which sanitizer its tests know of."""
 
+    def __init__(self, name):
+        self.name = name
+        self.sanitized = False
+        os.makedirs(LOGS, exist_ok=True)
+        self.log = os.path.join(LOGS, name + ".txt")
+        open(self.log, "w").close()
 
-# --- building -------------------------------------------------------------------------------------
+    def run(self, args, env=None):
+        """Runs a command, appends its output to the log; Failed with the end of that output."""
+        with open(self.log, "a+", errors="replace") as log:
+            log.write("$ %s\n" % " ".join(args))
+            log.flush()
+            begin = log.tell()
+            try:
+                code = subprocess.run(args, cwd=ROOT, env=dict(os.environ, **(env or {})), stdout=log,
+                                      stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                      timeout=COMMAND_SECONDS_MAX).returncode
+                why = "exit %d" % code
+            except FileNotFoundError:
+                code, why = 127, "not installed"
+            except subprocess.TimeoutExpired:
+                code, why = 124, "over %d s" % COMMAND_SECONDS_MAX
+            log.seek(begin)
+            text = log.read()
+        if code:
+            raise Failed("%s\n%s: %s" % (text[-TAIL_CHARS_MAX:].rstrip(), " ".join(args), why))
+        return text
 
+    # --- building ---------------------------------------------------------------------------------
 
-def build(name, compiler, *options):
-    """Configures build-NAME, anew if its settings are others than last time, and compiles."""
-    folder = "build-" + name
-    stamp = os.path.join(ROOT, folder, "settings")
-    settings = json.dumps([compiler, options, SHARED])
-    try:
-        with open(stamp) as f:
-            fresh = f.read() != settings
-    except FileNotFoundError:
-        fresh = True
-    if fresh:
-        shutil.rmtree(os.path.join(ROOT, folder), ignore_errors=True)
-        run(["meson", "setup", folder, "-Dshared=" + SHARED, *options], env={"CC": compiler})
-        with open(stamp, "w") as f:
-            f.write(settings)
-    run(["ninja", "-C", folder, "-j", JOBS])
-    return folder
+    def build(self, name, compiler, *options):
+        """Configures build-NAME, anew if its settings are others than last time, and compiles."""
+        folder = "build-" + name
+        stamp = os.path.join(ROOT, folder, "settings")
+        settings = json.dumps([compiler, options, SHARED])
+        try:
+            with open(stamp) as f:
+                fresh = f.read() != settings
+        except FileNotFoundError:
+            fresh = True
+        if fresh:
+            shutil.rmtree(os.path.join(ROOT, folder), ignore_errors=True)
+            self.run(["meson", "setup", folder, "-Dshared=" + SHARED, *options], env={"CC": compiler})
+            with open(stamp, "w") as f:
+                f.write(settings)
+        self.run(["ninja", "-C", folder, "-j", JOBS])
+        return folder
 
+    # --- tests ------------------------------------------------------------------------------------
 
-def suites_of(folder):
-    tests = json.loads(run(["meson", "introspect", "--tests", folder]))
-    return {s.split(":")[-1] for t in tests for s in t["suite"]}
+    def skip_is_allowed(self, name):
+        when = allowed_skips().get(name)
+        return (
+            when == "always"
+            or (when == "no-shared" and not SHARED)
+            or (when == "no-root" and os.geteuid() != 0)
+            or (when == "root" and os.geteuid() == 0)
+            or (when == "sanitizer" and self.sanitized)
+        )
 
+    def test(self, folder, suites=(), names=(), but=(), wrap=None, slower=1):
+        """Runs the tests of some suites, or of some names, or all; counts them. Failed has the counts too."""
+        tests = json.loads(subprocess.run(["meson", "introspect", "--tests", folder], cwd=ROOT, check=True,
+                                          capture_output=True, text=True).stdout)
+        known = {s.split(":")[-1] for t in tests for s in t["suite"]}
+        gone = [s for s in suites if s not in known]
+        gone += [n for n in names if n not in {t["name"] for t in tests}]
+        if gone:
+            raise Failed("no tests of these names: " + ", ".join(gone))
+        report = os.path.join(ROOT, folder, "meson-logs", "testlog.json")
+        args = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS,
+                "--timeout-multiplier", str(slower)]
+        args += [a for s in suites if s in known for a in ("--suite", s)]
+        args += [a for s in but if s in known for a in ("--no-suite", s)]
+        if wrap:
+            args += ["--wrap", wrap]
+            report = report.replace("testlog.json", "testlog-%s.json" % os.path.basename(wrap.split()[0]))
+        if os.path.exists(report):
+            os.remove(report)
+        error = None
+        try:
+            self.run(args + list(names), env=SANITIZER_ENV if self.sanitized else None)
+        except Failed as e:
+            error = e
+        if not os.path.exists(report):
+            raise error or Failed("no test was run")
+        return self.judge(error, *count_report(report))
 
-# --- tests ----------------------------------------------------------------------------------------
+    def judge(self, error, counts, failed, skipped):
+        """The counts, or Failed if a test failed or was skipped without leave."""
+        surprises = [name for name in skipped if not self.skip_is_allowed(name)]
+        text = [str(error)] if error else []
+        if failed:
+            text.append("failed: " + ", ".join(failed))
+        if surprises:
+            counts.failed += len(surprises)
+            counts.skipped -= len(surprises)
+            text.append("skipped, but not in tests/skips.txt: " + ", ".join(surprises))
+        if text:
+            problem = Failed("\n".join(text))
+            problem.counts = counts
+            raise problem
+        return counts
 
 
 def allowed_skips():
@@ -100,22 +163,13 @@ def allowed_skips():
         for line in f:
             words = line.split(None, 2)
             if words and not words[0].startswith("#"):
-                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root"):
+                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "root", "sanitizer"):
                     raise Failed("tests/skips.txt: name, when, reason: " + line.strip())
                 skips[words[0]] = words[1]
     return skips
 
 
-def skip_is_allowed(name):
-    when = allowed_skips().get(name)
-    return (
-        when == "always"
-        or (when == "no-shared" and not SHARED)
-        or (when == "no-root" and os.geteuid() != 0)
-    )
-
-
-def count_log(path):
+def count_report(path):
     """Counts, failed names and skipped names of a testlog.json."""
     counts, failed, skipped = Counts(), [], []
     with open(path) as f:
@@ -123,8 +177,10 @@ def count_log(path):
     for result in results:
         name = result["name"].split(" / ")[-1].split(":")[-1]
         text = (result.get("stdout") or "") + (result.get("stderr") or "")
-        inner_passed = len(re.findall(r"^\[ +OK +\] ", text, re.M))
+        # cmocka's lines, and those of our scripts
+        inner_passed = len(re.findall(r"^(?:\[ +OK +\] |ok   )", text, re.M))
         inner_skipped = re.findall(r"^\[  SKIPPED \] (\w+)$", text, re.M)
+        inner_skipped += re.findall(r"^ +\(.*skipped\)\nok   (\w+)", text, re.M)
         if result["result"] == "SKIP":
             skipped.append(name)
         elif result["result"] in ("OK", "EXPECTEDFAIL"):
@@ -138,142 +194,84 @@ def count_log(path):
     return counts, failed, skipped
 
 
-def meson_test(folder, suites=(), but=(), env=None, wrap=None, slower=1):
-    """Runs the tests of some suites, or all; counts them. Failed carries the counts too."""
-    known = suites_of(folder)
-    suites = [s for s in suites if s in known]
-    log = os.path.join(ROOT, folder, "meson-logs", "testlog.json")
-    args = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS,
-            "--timeout-multiplier", str(slower)]
-    args += [a for s in suites for a in ("--suite", s)]
-    args += [a for s in but if s in known for a in ("--no-suite", s)]
-    if wrap:
-        args += ["--wrap", wrap]
-        log = log.replace("testlog.json", "testlog-%s.json" % os.path.basename(wrap.split()[0]))
-    if os.path.exists(log):
-        os.remove(log)
-    error = None
-    try:
-        run(args, env=env)
-    except Failed as e:
-        error = e
-    if not os.path.exists(log):
-        raise error or Failed("no test was run")
-    counts, failed, skipped = count_log(log)
-    surprises = [name for name in skipped if not skip_is_allowed(name)]
-    text = [str(error)] if error else []
-    if failed:
-        text.append("failed: " + ", ".join(failed))
-    if surprises:
-        counts.failed += len(surprises)
-        counts.skipped -= len(surprises)
-        text.append("skipped, but not in tests/skips.txt: " + ", ".join(surprises))
-    if text:
-        problem = Failed("\n".join(text))
-        problem.counts = counts
-        raise problem
-    return counts
-
-
 # --- the stages -----------------------------------------------------------------------------------
 
 
-def one():
-    counts = Counts()
-    counts.passed = 1
-    return counts
+def stage_layers(stage):
+    stage.run([".ci/layers"])
+    return Counts(1)
 
 
-def stage_layers():
-    run([".ci/layers"])
-    return one()
+def stage_style(stage):
+    stage.run([".ci/style"])
+    return Counts(1)
 
 
-def stage_style():
-    run([".ci/style"])
-    return one()
+def stage_gcc(stage):
+    """Every test there is."""
+    return stage.test(stage.build("gcc", "gcc"))
 
 
-def stage_quick():
-    return meson_test(build("gcc", "gcc"), suites=("unit",))
+def stage_asan(stage):
+    """clang's warnings, and its address and undefined behaviour sanitizers."""
+    stage.sanitized = True
+    folder = stage.build("asan", "clang", "-Db_sanitize=address,undefined", "-Db_lundef=false")
+    return stage.test(folder, but=("machine",), slower=4)
 
 
-def stage_gcc():
-    return meson_test(build("gcc", "gcc"), but=SYSTEM)
-
-
-def stage_clang():
-    return meson_test(build("clang", "clang"), but=SYSTEM)
-
-
-def stage_asan():
-    folder = build("asan", "gcc", "-Db_sanitize=address,undefined")
-    return meson_test(folder, but=("netns", "machine"), env=SAN_ENV, slower=4)
-
-
-def stage_tsan():
-    folder = build("tsan", "gcc", "-Db_sanitize=thread")
-    if not suites_of(folder) & {"node", "integration"}:
-        return None
+def stage_tsan(stage):
+    """What has threads: the node."""
+    stage.sanitized = True
+    folder = stage.build("tsan", "gcc", "-Db_sanitize=thread")
     # gcc 12's runtime knows fewer address layouts than newer kernels make at random
     still = subprocess.run(["setarch", "-R", "true"], stderr=subprocess.DEVNULL).returncode == 0
-    return meson_test(folder, suites=("node", "integration"), env=SAN_ENV, slower=4,
-                      wrap="setarch -R" if still else None)
+    return stage.test(folder, suites=TSAN_SUITES, slower=4, wrap="setarch -R" if still else None)
 
 
-def stage_valgrind():
+def stage_valgrind(stage):
+    """Uninitialised reads are what valgrind sees and the sanitizers do not."""
     wrap = "valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect"
-    return meson_test(build("gcc", "gcc"), suites=VALGRIND_SUITES, wrap=wrap, slower=20)
+    return stage.test(stage.build("gcc", "gcc"), names=VALGRIND_TESTS, wrap=wrap, slower=10)
 
 
-def stage_integration():
-    folder = build("gcc", "gcc")
-    return meson_test(folder, suites=("integration",)) if "integration" in suites_of(folder) else None
+def stage_install(stage):
+    """As a packager and an embedder do it."""
+    stage.run([".ci/install", stage.build("gcc", "gcc")])
+    return Counts(1)
 
 
-def stage_netns():
-    folder = build("gcc", "gcc")
-    return meson_test(folder, suites=("netns",)) if "netns" in suites_of(folder) else None
-
-
-def stage_install():
-    if not os.path.exists(os.path.join(ROOT, "node", "p2pnode.h")):
-        return None
-    run([".ci/install", build("gcc", "gcc")])
-    return one()
-
-
-STAGES = ("layers", "style", "gcc", "clang", "asan", "tsan", "valgrind", "integration", "netns", "install")
-QUICK = ("layers", "style", "quick")
+STAGES = ("layers", "style", "gcc", "asan", "tsan", "valgrind", "install")
+QUICK = ("layers", "style", "gcc")
 
 
 def run_stage(name):
     """Runs one stage and prints its line; its counts."""
     began = time.monotonic()
+    print("%-10s ..." % name, end="\r" if sys.stdout.isatty() else "\n", flush=True)
+    stage = Stage(name)
     problem = ""
     try:
-        counts = globals()["stage_" + name]()
+        counts = globals()["stage_" + name](stage)
     except Failed as e:
         counts = getattr(e, "counts", None) or Counts()
         counts.failed = counts.failed or 1
         problem = str(e)
     if problem:
         print(problem, flush=True)
-    verdict = "FAILED" if problem else "nothing to run yet" if counts is None else "ok"
-    counts = counts or Counts()
-    seconds = time.monotonic() - began
+        print("%s: the whole log is %s" % (name, os.path.relpath(stage.log, os.getcwd())))
     tests = "%4d passed" % counts.passed
     tests += ", %d failed" % counts.failed if counts.failed else ""
     tests += ", %d skipped" % counts.skipped if counts.skipped else ""
-    print("%-12s %7.1f s  %s  %s" % (name, seconds, tests, verdict), flush=True)
+    seconds = time.monotonic() - began
+    print("%-10s %7.1f s  %s  %s" % (name, seconds, "FAILED" if problem else "ok", tests), flush=True)
     return counts
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/test")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("stage", nargs="*", choices=[[], *STAGES, *QUICK])
+    parser.add_argument("--quick", action="store_true", help="machine checks, one build with gcc, its tests")
+    parser.add_argument("--list", action="store_true", help="name the stages")
+    parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="only this one; repeatable")
     options = parser.parse_args()
     if options.list:
         print("\n".join(STAGES))
@@ -282,8 +280,7 @@ def main():
     began = time.monotonic()
     for name in options.stage or (QUICK if options.quick else STAGES):
         total.add(run_stage(name))
-    print("%-12s %7.1f s" % ("all", time.monotonic() - began))
-    print(total, flush=True)
+    print("all        %7.1f s  %s" % (time.monotonic() - began, total), flush=True)
     return 1 if total.failed else 0
 
 

@@ -436,10 +436,11 @@ static int take_message(struct p2p_handshake *handshake, struct p2p_buf *out)
 static size_t bytes_wanted(const struct p2p_handshake *handshake)
 {
 	size_t head = handshake->state == P2P_HANDSHAKE_PREFACE ? OPENING_BYTES : LENGTH_BYTES;
-	const uint8_t *at = handshake->in.data + head - LENGTH_BYTES;
+	const uint8_t *at;
 
 	if (handshake->in.len < head)
 		return head;
+	at = handshake->in.data + head - LENGTH_BYTES;
 	return head + ((size_t)at[0] << 8 | at[1]);
 }
 

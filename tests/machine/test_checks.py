@@ -119,6 +119,7 @@ class Checks(unittest.TestCase):
         body = "/* planted */\nvoid f(void)\n{\n" + "\tg();\n" * 101 + "}\n"
         self.style_refuses("crdt/planted.c", body, ":3: function of 101 lines")
         self.style_refuses("crdt/planted.c", "/* TO" + "DO */\n", "finish it")
+        self.style_refuses("crdt/planted.c", "/* in /ho" + "me/me/sources */\n", "path of a machine")
 
     def test_style_refuses_a_file_without_a_comment_and_a_header_without_a_guard(self):
         self.style_refuses("crdt/planted.c", "int a;\n", "begins with a comment")
