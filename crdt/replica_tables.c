@@ -144,9 +144,19 @@ int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err
  * old tables. */
 static int change_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
-	if (replica->capture)
-		return p2p_replica_begin_fold(replica, WRITE_WAIT_MS, err);
-	return p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	int rc;
+
+	if (!replica->capture)
+		return p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	rc = p2p_replica_begin_fold(replica, WRITE_WAIT_MS, err);
+	if (rc)
+		return rc;
+	rc = p2p_merge_finish(replica->merge, err);
+	if (rc)
+		p2p_replica_abort_fold(replica);
+	else
+		p2p_merge_reset(replica->merge);
+	return rc;
 }
 
 static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err)
