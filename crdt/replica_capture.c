@@ -139,6 +139,7 @@ int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed, struct p2p_
 	before = p2p_capture_position(replica->capture);
 	rc = poll_capture(replica, err);
 	if (rc) {
+		replica->data_version_seen = -1; /* there is still something to see */
 		replica->last_error = rc;
 		(void)snprintf(replica->last_error_text, sizeof(replica->last_error_text), "%s",
 			       err ? err->msg : p2p_strerror(rc));

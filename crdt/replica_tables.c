@@ -246,9 +246,11 @@ static int enable_names(struct p2p_replica *replica, const char *const *names, s
 	for (i = 0; i < count && !rc; i++)
 		rc = p2p_store_enable(replica->store, names[i], true, err);
 	rc = change_end(replica, rc, err);
-	if (!rc)
-		replica->more = true;
-	return rc;
+	if (rc)
+		return rc;
+	/* A joiner must find all of it. Sessions that stand get it slice by slice. */
+	replica->more = true;
+	return replica->peers ? 0 : p2p_replica_freeze(replica, err);
 }
 
 int p2p_replica_enable(struct p2p_replica *replica, const char *const *names, size_t count,

@@ -78,6 +78,7 @@ struct sync_peer {
 	uint64_t acked_told;	 /* of its replica: durable here, and told */
 	uint64_t acked_seq;	 /* of the own replica: durable there */
 	uint64_t pushed;	 /* own seq that is under way to it or there */
+	uint64_t bulk;		 /* of these, sent as bulk: what is small would overtake it */
 	bool blocked;		 /* its queue is full */
 	struct sync_want *wants; /* owned */
 	size_t want_count, want_cap, want_next;

@@ -260,7 +260,7 @@ static int serve_one(struct p2p_sync *sync, struct sync_peer *peer, struct batch
 		uint64_t sent = peer->wants[index].to_seq;
 
 		if (p2p_id_cmp(&before.replica, &sync->config.replica) == 0 && sent > peer->pushed)
-			peer->pushed = sent;
+			peer->pushed = peer->bulk = sent;
 		want_remove(peer, index);
 	}
 	p2p_free(ids);
@@ -339,7 +339,8 @@ void sync_push(struct p2p_sync *sync, struct sync_peer *peer)
 			ids[i] = own->id;
 		/* all of it or nothing: what is left is asked for after it was told */
 		if (batch->count && last == own->merged.seq &&
-		    !batch_send(sync, peer, batch, ids, P2P_CLASS_SMALL))
+		    !batch_send(sync, peer, batch, ids,
+				peer->acked_seq < peer->bulk ? P2P_CLASS_BULK : P2P_CLASS_SMALL))
 			peer->pushed = last;
 	}
 	p2p_free(ids);
