@@ -7,6 +7,9 @@
 
 #define HOLD_BUDGET_MS	   5	/* decisions 26, 55 */
 #define BESIDE_INTERVAL_MS 1000 /* between commits beside a reader that never pauses */
+/* Between merges while an application is writing: each of our commits has a chance to meet one of
+ * its transactions just as it begins to read, so a few larger ones are better than many. */
+#define BUSY_INTERVAL_MS   40
 #define RETRY_MS	   2
 #define FOLD_IDLE_MS	   1000 /* after the application's last commit (decisions 16) */
 #define FOLD_ROWS_MAX	   20000
@@ -267,6 +270,11 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		replica->ready_at.ms = 0;
 		return 0;
 	}
+	if (now.ms - replica->merged_at.ms < BUSY_INTERVAL_MS && replica->merged_at.ms &&
+	    now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS) {
+		sooner(next, replica->merged_at.ms + BUSY_INTERVAL_MS);
+		return 0;
+	}
 	if (!moment(replica, now, &beside)) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
@@ -283,7 +291,7 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 	if (beside && !rc)
 		replica->beside_at = now;
 	if (!rc)
-		replica->ready_at = now;
+		replica->ready_at = replica->merged_at = now;
 	sooner(next, now.ms);
 	return rc;
 }

@@ -39,6 +39,7 @@ struct p2p_replica {
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
 	struct p2p_time beside_at;     /* last commit while a reader was there */
+	struct p2p_time merged_at;     /* last commit of a merge */
 	struct p2p_time checkpoint_at; /* not again before */
 	uint64_t hold_us[2];	       /* longest hold of the lock in this and the last minute */
 	uint64_t hold_minute;
