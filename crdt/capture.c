@@ -1,5 +1,6 @@
 /* Life of a capture, and folding; see capture.h. */
 #include <sqlite3.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crdt/capture_private.h"
@@ -181,27 +182,58 @@ static int fold_tell(struct p2p_table *table, const struct p2p_overlay_row *row,
 	return rc ? rc : changed(ctx, table, &row->number);
 }
 
+static int by_key(const void *a, const void *b)
+{
+	const struct p2p_overlay_row *const *x = a, *const *y = b;
+	size_t len = (*x)->key_len < (*y)->key_len ? (*x)->key_len : (*y)->key_len;
+	int rc;
+
+	if ((*x)->table != (*y)->table)
+		return (*x)->table < (*y)->table ? -1 : 1;
+	rc = memcmp((*x)->key, (*y)->key, len);
+	return rc ? rc : ((*x)->key_len > (*y)->key_len) - ((*x)->key_len < (*y)->key_len);
+}
+
+/* In the order of the row states' tree: many rows write each page once. */
+static int rows_sorted(struct p2p_capture *capture, struct p2p_overlay_row ***out)
+{
+	struct p2p_overlay_row **rows, *row;
+	size_t count = 0;
+
+	rows = p2p_calloc(capture->overlay.count + 1, sizeof(struct p2p_overlay_row *));
+	if (!rows)
+		return P2P_ENOMEM;
+	for (row = capture->overlay.first; row; row = row->next_row)
+		rows[count++] = row;
+	if (count)
+		qsort(rows, count, sizeof(struct p2p_overlay_row *), by_key);
+	*out = rows;
+	return 0;
+}
+
 int p2p_capture_fold(struct p2p_capture *capture, p2p_capture_changed changed, void *ctx,
 		     struct p2p_error *err)
 {
 	struct p2p_store *store = capture->config.store;
-	struct p2p_overlay_row *row;
-	int rc = 0;
+	struct p2p_overlay_row **rows = NULL;
+	size_t i;
+	int rc = rows_sorted(capture, &rows);
 
 	p2p_require(p2p_store_in_transaction(store));
 	p2p_require(capture->provisional == 0);
 	p2p_require(!capture->stale);
-	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
-		struct p2p_table *table = p2p_store_table_by_number(store, row->table);
+	for (i = 0; i < capture->overlay.count && !rc; i++) {
+		struct p2p_table *table = p2p_store_table_by_number(store, rows[i]->table);
 
 		if (!table || table->state != P2P_TABLE_LIVE)
 			continue; /* disabled meanwhile */
-		if (!row->state.causal_length)
+		if (!rows[i]->state.causal_length)
 			continue; /* inserted and deleted before anybody knew */
-		rc = fold_row(capture, table, row);
+		rc = fold_row(capture, table, rows[i]);
 		if (!rc && changed)
-			rc = fold_tell(table, row, changed, ctx);
+			rc = fold_tell(table, rows[i], changed, ctx);
 	}
+	p2p_free(rows);
 	if (!rc)
 		rc = p2p_store_folded_set(store, capture->head.seq, capture->position);
 	if (!rc)

@@ -9,14 +9,16 @@
 #define BESIDE_INTERVAL_MS 1000 /* between commits beside a reader that never pauses */
 /* Between merges while an application is writing: each of our commits has a chance to meet one of
  * its transactions just as it begins to read, so a few larger ones are better than many. */
-#define BUSY_INTERVAL_MS   40
-#define RETRY_MS	   2
-#define FOLD_IDLE_MS	   1000 /* after the application's last commit (decisions 16) */
-#define FOLD_ROWS_MAX	   20000
-#define WAL_SYNC_MS	   10 /* acks wait no longer */
-#define CHECKPOINT_FRAMES  250
-#define CHECKPOINT_WAIT_MS 1000 /* while a reader keeps the frames */
-#define SEAL_TRIES	   4
+#define BUSY_INTERVAL_MS       40
+#define RETRY_MS	       2
+#define FOLD_IDLE_MS	       1000 /* after the application's last commit (decisions 16) */
+#define FOLD_ROWS_MAX	       20000
+#define WAL_SYNC_MS	       10 /* acks wait no longer */
+#define CHECKPOINT_FRAMES      250
+#define CHECKPOINT_WAIT_MS     1000 /* while a reader keeps the frames */
+#define CHECKPOINT_RETRY_MS    5
+#define CHECKPOINT_FRAMES_LATE 900 /* not later than the application's own */
+#define SEAL_TRIES	       4
 
 /* --- fold ------------------------------------------------------------------------------------- */
 
@@ -326,7 +328,13 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 		sooner(next, now.ms + FOLD_IDLE_MS / 10);
 		return 0;
 	}
-	rc = p2p_replica_fold(replica, 0, err);
+	rc = p2p_replica_begin_fold(replica, 0, err);
+	if (!rc && rows <= FOLD_ROWS_MAX && p2p_walfile_readers(replica->store, NULL)) {
+		p2p_replica_abort_fold(replica);
+		rc = P2P_EBUSY;
+	}
+	if (!rc)
+		rc = p2p_replica_end_fold(replica, err);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + FOLD_IDLE_MS / 10);
 		return 0;
@@ -353,16 +361,35 @@ static int durable_turn(struct p2p_replica *replica, struct p2p_time now, struct
 	return 0;
 }
 
-static int checkpoint_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_error *err)
+/* An application that read first gets an error at once if it begins to write while the lock is held
+ * (SQLite asks no busy handler there), so this too waits for a moment without readers. Its own
+ * checkpoint, at 1 000 frames by default, is only a danger beside commits of ours (decisions 54).
+ */
+static bool checkpoint_moment(struct p2p_replica *replica, uint64_t frames)
 {
-	uint64_t hold_us = 0;
+	if (replica->peers && frames >= CHECKPOINT_FRAMES_LATE)
+		return true;
+	return !p2p_walfile_readers(replica->store, NULL);
+}
+
+static int checkpoint_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+			   struct p2p_error *err)
+{
+	uint64_t hold_us = 0, frames = p2p_walfile_frames(replica->store);
 	int rc;
 
-	if (now.ms < replica->checkpoint_at.ms ||
-	    p2p_walfile_frames(replica->store) < CHECKPOINT_FRAMES)
+	if (frames < CHECKPOINT_FRAMES)
 		return 0;
-	rc = p2p_walfile_checkpoint(replica->store, &hold_us, err);
-	replica->checkpoint_at.ms = now.ms + (rc ? CHECKPOINT_WAIT_MS / 10 : 0);
+	if (now.ms < replica->checkpoint_at.ms || !checkpoint_moment(replica, frames)) {
+		sooner(next, now.ms < replica->checkpoint_at.ms ? replica->checkpoint_at.ms
+								: now.ms + CHECKPOINT_RETRY_MS);
+		return 0;
+	}
+	/* so that only the database file is synced under the lock */
+	rc = p2p_walfile_sync(replica->store, err);
+	if (!rc)
+		rc = p2p_walfile_checkpoint(replica->store, &hold_us, err);
+	replica->checkpoint_at.ms = now.ms + (rc ? CHECKPOINT_RETRY_MS : 0);
 	if (rc)
 		return rc == P2P_EBUSY ? 0 : rc;
 	p2p_replica_note_hold(replica, hold_us);
@@ -384,7 +411,7 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 		rc = fold_turn(replica, now, next, err);
 	if (!rc)
 		rc = durable_turn(replica, now, next, err);
-	return rc ? rc : checkpoint_turn(replica, now, err);
+	return rc ? rc : checkpoint_turn(replica, now, next, err);
 }
 
 int p2p_replica_step(struct p2p_replica *replica, struct p2p_time *out_next, struct p2p_error *err)

@@ -225,6 +225,8 @@ static int configure(struct p2p_store *store, struct p2p_error *err)
 				      "PRAGMA ignore_check_constraints = ON;"
 				      "PRAGMA synchronous = NORMAL;"
 				      "PRAGMA cell_size_check = ON;"
+				      /* row states are found by hashes: pages anywhere */
+				      "PRAGMA cache_size = -16384;"
 				      "PRAGMA wal_autocheckpoint = 0;";
 	sqlite3 *db = store->db;
 	int rc = sqlite3_extended_result_codes(db, 1);

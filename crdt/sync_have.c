@@ -380,5 +380,6 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	sync->peer_count++;
 	sync_check_clock(sync, peer);
 	sync_tell(sync, peer);
+	sync_ack(sync, peer); /* an earlier session's ack may have been lost with it */
 	return 0;
 }

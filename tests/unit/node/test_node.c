@@ -90,6 +90,23 @@ static int count_rows(const char *path)
 	return count;
 }
 
+/* Tells both states when they do not become level. */
+static void wait_level(p2p_node *node, p2p_node *other)
+{
+	p2p_node *both[2] = {node, other};
+	char *status;
+	size_t i;
+
+	if (!p2p_node_wait(node, 1, DEADLINE_MS))
+		return;
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(p2p_node_status(both[i], &status), 0);
+		print_error("%s\n", status);
+		p2p_node_free(status);
+	}
+	fail();
+}
+
 static void options_for(p2p_node_options *options, struct watcher *watcher)
 {
 	p2p_node_options_init(options, sizeof(*options));
@@ -152,7 +169,7 @@ static void two_nodes_in_one_process_replicate(void **state)
 	assert_int_equal(b_watch.rows, 2);
 	run_sql(a_path, "INSERT INTO note VALUES ('c', 'z')");
 	assert_int_equal(p2p_node_poke(a), 0);
-	assert_int_equal(p2p_node_wait(a, 1, DEADLINE_MS), 0);
+	wait_level(a, b);
 	assert_int_equal(count_rows(b_path), 3);
 	assert_int_equal(p2p_node_status(b, &status), 0);
 	assert_int_equal(strncmp(status, "{\"schema\":1,\"running\":true,", 27), 0);
