@@ -102,13 +102,13 @@ class Stage:
     # --- tests ------------------------------------------------------------------------------------
 
     def skip_is_allowed(self, name):
-        when = allowed_skips().get(name)
+        when = allowed_skips().get(name, set())
         return (
-            when == "always"
-            or (when == "no-shared" and not SHARED)
-            or (when == "no-root" and os.geteuid() != 0)
-            or (when == "root" and os.geteuid() == 0)
-            or (when == "sanitizer" and self.sanitized)
+            "always" in when
+            or ("no-shared" in when and not SHARED)
+            or ("no-root" in when and os.geteuid() != 0)
+            or ("root" in when and os.geteuid() == 0)
+            or ("sanitizer" in when and self.sanitized)
         )
 
     def test(self, folder, suites=(), names=(), but=(), wrap=None, slower=1):
@@ -157,7 +157,7 @@ class Stage:
 
 
 def allowed_skips():
-    """name -> when a skip of it is all right, from tests/skips.txt."""
+    """name -> when a skip of it is all right (a name may have several lines), from tests/skips.txt."""
     skips = {}
     with open(os.path.join(ROOT, "tests", "skips.txt")) as f:
         for line in f:
@@ -165,7 +165,7 @@ def allowed_skips():
             if words and not words[0].startswith("#"):
                 if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "root", "sanitizer"):
                     raise Failed("tests/skips.txt: name, when, reason: " + line.strip())
-                skips[words[0]] = words[1]
+                skips.setdefault(words[0], set()).add(words[1])
     return skips
 
 

@@ -1,8 +1,10 @@
 """Three real nodes, one real database, random transactions on all at once, one node killed, another
 stopped: the tables are equal at the end.
 
-Usage: test_chinook.py [RUNS [TRANSACTIONS [SEED]]]     needs $P2P_SHARED/data/chinook.db
-B and C know nobody but A: what they write reaches the other through it.
+Usage: test_chinook.py [RUNS [TRANSACTIONS [SEED [HOW]]]]     needs $P2P_SHARED/data/chinook.db
+HOW they meet: ticket (default): A's address is in it; seed: a ticket without addresses, A named as
+seed; multicast: a ticket without addresses on hosts of their own (network namespaces, root). B and C
+know nobody but A in the first two: what they write reaches the other through it.
 """
 import os
 import random
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 
+from lan import Hosts, Lan, available
 from lib import Failed, Shared, World, check, rows
 
 SHARED = os.environ.get("P2P_SHARED", "")
@@ -20,6 +23,7 @@ SOURCE = os.path.join(SHARED, "data", "chinook.db")
 RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 TRANSACTIONS = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
 SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+HOW = sys.argv[4] if len(sys.argv) > 4 else "ticket"
 
 TABLES = ("Album", "Artist", "Customer", "Employee", "Genre", "Invoice", "InvoiceLine", "MediaType",
           "Playlist", "PlaylistTrack", "Track")
@@ -114,47 +118,86 @@ def same(world, names):
     return sum(counts)
 
 
+class Meeting:
+    """How three nodes come together."""
+
+    def __init__(self, world):
+        self.world, self.seed = world, []
+
+    def start(self, index, *args):
+        if HOW == "multicast":
+            return self.world.on(index, *args)
+        return self.world.node(*args, *self.seed)
+
+    def first(self):
+        process = self.start(0, "share", "a.db", "--uses", "2")
+        shared = Shared(process)
+        ticket = shared.ticket
+        if HOW != "ticket":
+            ticket = self.world.run("invite", "a.db", "--uses", "2", "--no-addresses")[0].split()[1]
+        if HOW == "seed":
+            self.seed = ["--seed", shared.address]
+        return process, ticket
+
+
 def one_run(seed):
+    if HOW != "multicast":
+        with World() as world:
+            storm(world, seed)
+        return
+    lan = Lan(3)
+    try:
+        with Hosts(lan) as world:
+            storm(world, seed)
+    finally:
+        lan.close()
+
+
+def storm(world, seed):
     names = ("a.db", "b.db", "c.db")
-    with World() as world:
-        began = time.monotonic()
-        shutil.copy(SOURCE, world.path("a.db"))
-        os.chmod(world.path("a.db"), 0o644)
-        first = Shared(world.node("share", "a.db", "--uses", "2"))
-        nodes = [None, None, None]
-        for i in (1, 2):
-            nodes[i] = world.node("join", first.ticket, names[i])
-            nodes[i].line("joined ")
-        writers = [Writer(world.path(name), name[0], seed * 10 + i) for i, name in enumerate(names)]
-        for writer in writers:
-            writer.start()
-        writers[1].half.wait(60)
-        nodes[1].kill()  # as kill -9
-        nodes[2].proc.send_signal(signal.SIGSTOP)
-        writers[0].join(5)
-        nodes[1] = world.node("run", "b.db")
-        nodes[1].line("node ")
-        nodes[2].proc.send_signal(signal.SIGCONT)
-        for writer in writers:
-            writer.join(240)
-            check(not writer.is_alive() and not writer.error,
-                  "the application on %s: %s" % (writer.path, writer.error))
-        wrote = time.monotonic()
-        world.level(*names)
-        level = time.monotonic()
-        digests = {world.status(name)["digest"] for name in names}
-        check(len(digests) == 1, "digests: %s" % digests)
-        total = same(world, names)
-        met, writes = conflicting(writers), conflicting_writes(writers)
-        check(met >= 500 if TRANSACTIONS >= 2000 else met > 0, "only %d cells met" % met)
-        print("seed %d: %d rows equal, %d cells written by several nodes (%d writes of them), "
-              "writing %.1f s, level after %.2f s" % (seed, total, met, writes, wrote - began, level - wrote),
-              flush=True)
+    began = time.monotonic()
+    shutil.copy(SOURCE, world.path("a.db"))
+    os.chmod(world.path("a.db"), 0o644)
+    meeting = Meeting(world)
+    first, ticket = meeting.first()
+    nodes = [first, None, None]
+    for i in (1, 2):
+        nodes[i] = meeting.start(i, "join", ticket, names[i])
+        nodes[i].line("joined ")
+    writers = [Writer(world.path(name), name[0], seed * 10 + i) for i, name in enumerate(names)]
+    for writer in writers:
+        writer.start()
+    writers[1].half.wait(60)
+    nodes[1].kill()  # as kill -9
+    nodes[2].proc.send_signal(signal.SIGSTOP)
+    writers[0].join(5)
+    nodes[1] = meeting.start(1, "run", "b.db")
+    nodes[1].line("node ")
+    nodes[2].proc.send_signal(signal.SIGCONT)
+    for writer in writers:
+        writer.join(240)
+        check(not writer.is_alive() and not writer.error,
+              "the application on %s: %s" % (writer.path, writer.error))
+    wrote = time.monotonic()
+    world.level(*names)
+    level = time.monotonic()
+    digests = {world.status(name)["digest"] for name in names}
+    check(len(digests) == 1, "digests: %s" % digests)
+    total = same(world, names)
+    met, writes = conflicting(writers), conflicting_writes(writers)
+    check(met >= 500 if TRANSACTIONS >= 2000 else met > 0, "only %d cells met" % met)
+    print("seed %d: %d rows equal, %d cells written by several nodes (%d writes of them), "
+          "writing %.1f s, level after %.2f s" % (seed, total, met, writes, wrote - began, level - wrote),
+          flush=True)
 
 
 def main():
     if not os.path.exists(SOURCE):
         print("needs P2P_SHARED with data/chinook.db: skipped")
+        return 77
+    why_not = available() if HOW == "multicast" else None
+    if why_not:
+        print("%s: skipped" % why_not)
         return 77
     for run in range(RUNS):
         try:
@@ -162,7 +205,7 @@ def main():
         except Failed as e:
             print("FAIL seed %d: %s" % (SEED + run, e))
             return 1
-    print("%d runs of %d" % (RUNS, RUNS))
+    print("%d runs of %d, met by %s" % (RUNS, RUNS, HOW))
     return 0
 
 
