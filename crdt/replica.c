@@ -191,6 +191,10 @@ static void sync_event(void *ctx, const struct p2p_sync_event *event)
 	struct p2p_replica *replica = ctx;
 	const struct p2p_replica_callbacks *callbacks = &replica->config.callbacks;
 
+	/* proven: under this id another history exists, so nothing more is numbered under it */
+	if ((event->kind == P2P_SYNC_SELF_AHEAD || event->kind == P2P_SYNC_FORK) &&
+	    p2p_id_cmp(&event->replica, &replica->id) == 0)
+		replica->leave_id = true;
 	callbacks->event(callbacks->ctx, event);
 }
 
@@ -338,15 +342,12 @@ int p2p_replica_hello(struct p2p_replica *replica, P2p__V1__Hello *out)
 int p2p_replica_peer_up(struct p2p_replica *replica, p2p_sync_peer peer, const struct p2p_key *node,
 			const P2p__V1__Hello *hello)
 {
-	struct p2p_error err = {0};
 	int rc;
 
 	if (!replica->sync)
 		return P2P_ESTATE;
-	/* what was written while nobody listened is frozen now, and announced by the first Have */
-	rc = p2p_replica_seal(replica, NULL, &err);
-	if (rc)
-		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt", "%s", err.msg);
+	/* what was written offline is frozen once its vector was compared with ours */
+	replica->seal_due = true;
 	rc = p2p_sync_peer_up(replica->sync, peer, node, hello);
 	if (!rc)
 		replica->peers++;

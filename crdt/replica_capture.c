@@ -79,11 +79,20 @@ static int sealed(struct p2p_replica *replica)
 	return rc;
 }
 
+bool p2p_replica_in_question(const struct p2p_replica *replica)
+{
+	return replica->leave_id || (replica->sync && p2p_sync_in_question(replica->sync));
+}
+
 int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct p2p_error *err)
 {
 	struct p2p_freeze freeze = {.deps = replica->deps};
 	int rc;
 
+	if (out_changesets)
+		*out_changesets = 0;
+	if (p2p_replica_in_question(replica))
+		return 0;
 	freeze.dep_count = deps_collect(replica);
 	freeze.now_ms = now_limit(replica);
 	rc = p2p_capture_freeze(replica->capture, &freeze, err);
@@ -119,7 +128,7 @@ static int poll_capture(struct p2p_replica *replica, struct p2p_error *err)
 
 	if (rc)
 		return rc;
-	if (replica->peers || replica->more)
+	if ((replica->peers && p2p_sync_heard(replica->sync)) || replica->more)
 		return p2p_replica_seal(replica, NULL, err);
 	rc = p2p_capture_run(capture, &replica->more, err);
 	if (!rc && (replica->more || p2p_capture_provisional(capture) > PROVISIONAL_ROWS_MAX ||

@@ -363,7 +363,7 @@ static int leave_old_id(struct p2p_replica *replica, struct p2p_error *err)
 	return rc;
 }
 
-static int change_id(struct p2p_replica *replica, struct p2p_error *err)
+static int change_id_offline(struct p2p_replica *replica, struct p2p_error *err)
 {
 	static const char what[] = "give a new replica id to";
 	bool offline = replica->config.offline;
@@ -384,6 +384,28 @@ static int change_id(struct p2p_replica *replica, struct p2p_error *err)
 		"used (copied, moved or restored?): it goes on under a new replica id",
 		replica->db_path);
 	return p2p_replica_setup_store(replica, err);
+}
+
+int p2p_replica_change_id(struct p2p_replica *replica, struct p2p_error *err)
+{
+	struct p2p_mark here;
+	int rc;
+
+	p2p_require(replica->peers == 0);
+	p2p_replica_end(replica);
+	rc = change_id_offline(replica, err);
+	if (!rc) {
+		replica->leave_id = false;
+		rc = p2p_mark_here(&here, replica->db_path);
+		if (rc)
+			identity_error(replica, err, rc, "look at");
+		else
+			rc = mark_renew(replica, &here, err);
+	}
+	/* whatever failed, it goes on: with the old id it is still in question, and tried again */
+	if (p2p_replica_begin(replica, rc ? NULL : err) && !rc)
+		rc = P2P_EIO;
+	return rc;
 }
 
 int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err)
@@ -407,6 +429,6 @@ int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err)
 	rc = mark_holds(replica, &here, &holds);
 	if (rc)
 		return identity_error(replica, err, rc, "check the mark of");
-	rc = holds ? bring_back(replica, err) : change_id(replica, err);
+	rc = holds ? bring_back(replica, err) : change_id_offline(replica, err);
 	return rc ? rc : mark_renew(replica, &here, err);
 }

@@ -59,6 +59,8 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 	bool level = false;
 	int tries, rc = 0;
 
+	if (p2p_replica_in_question(replica))
+		return P2P_EBUSY;
 	for (tries = 0; tries < SEAL_TRIES; tries++) {
 		if (!replica->more || p2p_capture_provisional(replica->capture))
 			rc = p2p_replica_seal(replica, NULL, err);
@@ -403,6 +405,15 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 {
 	int rc = 0;
 
+	if (replica->leave_id && !replica->peers)
+		return p2p_replica_change_id(replica, err);
+	if (replica->seal_due && p2p_sync_heard(replica->sync) &&
+	    !p2p_replica_in_question(replica)) {
+		replica->seal_due = false;
+		rc = p2p_replica_seal(replica, NULL, err);
+	}
+	if (rc)
+		return rc;
 	if (replica->more)
 		rc = slice_turn(replica, now, next, err);
 	else if (replica->ready_at.ms)

@@ -32,9 +32,11 @@ struct p2p_replica {
 	P2p__V1__SchemaRef **hello_list;
 	struct sqlite3_stmt *data_version; /* owned */
 	int64_t data_version_seen;
-	size_t peers;		       /* live sessions */
-	bool more;		       /* rows of an enabled table are still to be taken */
-	bool unsynced;		       /* merged, the WAL not synced since */
+	size_t peers;  /* live sessions */
+	bool more;     /* rows of an enabled table are still to be taken */
+	bool unsynced; /* merged, the WAL not synced since */
+	bool seal_due; /* a session came up: what was written offline is sealed for it */
+	bool leave_id; /* a peer proved that this id went on elsewhere */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
@@ -62,6 +64,8 @@ void p2p_replica_note_hold(struct p2p_replica *replica, uint64_t us);
 /* A member's file gets our tables and a number for the own replica, if it lacks them; decides by
  * the mark whether the id is still ours; writes the mark anew. */
 int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* Leaves the id for a new one while running. No session may be up. */
+int p2p_replica_change_id(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_replica_make_id(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_mark_head(struct p2p_replica *replica);
@@ -82,7 +86,9 @@ int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
 int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_capture.c */
-/* Captures and freezes; *out_changesets counts (may be NULL). */
+/* Nothing may be frozen now: the own replica is in question. */
+bool p2p_replica_in_question(const struct p2p_replica *replica);
+/* Captures and freezes, unless in question; *out_changesets counts (may be NULL). */
 int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets,
 		     struct p2p_error *err) P2P_MUST_CHECK;
 

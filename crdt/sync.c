@@ -365,6 +365,7 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 		if (now.ms - sync->second_ms >= 1000) {
 			peer->proofs = 0;
 			sync_check_clock(sync, peer);
+			sync_check_proof(sync, peer);
 		}
 		due = sync_have_tick(sync, peer);
 		if (due < next.ms)
@@ -432,6 +433,29 @@ size_t p2p_sync_peers_level(const struct p2p_sync *sync)
 		level += peer->have_known && peer->acked_seq >= own && !ahead_of_us(sync, peer);
 	}
 	return level;
+}
+
+bool p2p_sync_heard(const struct p2p_sync *sync)
+{
+	struct p2p_list *at;
+
+	for (at = sync->peers.next; at != &sync->peers; at = at->next)
+		if (p2p_container_of(at, struct sync_peer, link)->have_known)
+			return true;
+	return false;
+}
+
+bool p2p_sync_in_question(const struct p2p_sync *sync)
+{
+	struct p2p_list *at;
+
+	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
+		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		if (peer->asked.seq && p2p_id_cmp(&peer->asked.replica, &sync->config.replica) == 0)
+			return true;
+	}
+	return false;
 }
 
 static int by_offset(const void *a, const void *b)

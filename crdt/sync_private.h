@@ -20,6 +20,7 @@
 #define SYNC_DIGEST_MAX_MS  15000
 #define SYNC_CLOCK_RETRY_MS 10000
 #define SYNC_PROOFS_RATE    16 /* answers in a second, to one peer */
+#define SYNC_PROOF_MS	    10000
 #define SYNC_PROOF_HEADERS  64
 
 /* One replica that somebody is certified for. */
@@ -84,6 +85,7 @@ struct sync_peer {
 	size_t want_count, want_cap, want_next;
 	uint32_t proofs;      /* answered in this second */
 	struct p2p_dot asked; /* a proof was asked for; seq 0: none */
+	uint64_t asked_ms;
 };
 
 struct p2p_sync {
@@ -158,6 +160,8 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 /* Compares what a peer says is the head of seq with ours, where both are known. */
 void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 		       const struct p2p_vv_entry *entry);
+/* A proof that does not come is a lie. */
+void sync_check_proof(struct p2p_sync *sync, struct sync_peer *peer);
 void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
 	       uint64_t seq);
 

@@ -30,6 +30,16 @@ void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct 
 		return; /* the next Have brings it up again */
 	peer->asked.replica = *replica;
 	peer->asked.seq = seq;
+	peer->asked_ms = sync->now_ms;
+}
+
+void sync_check_proof(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	if (!peer->asked.seq || sync->now_ms - peer->asked_ms < SYNC_PROOF_MS)
+		return;
+	peer->asked_ms = sync->now_ms; /* once, if it stays */
+	sync_event(sync, P2P_SYNC_BAD_PEER, peer->handle, &peer->asked.replica, peer->asked.seq,
+		   P2P_ETIMEOUT, "it tells of changes that it does not prove");
 }
 
 /* Hash of a header that we have. P2P_ENOENT. */

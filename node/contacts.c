@@ -198,6 +198,18 @@ static void joined(struct p2p_node *node)
 	p2p_node_emit_rows(node, P2P_EV_JOINED, rows, 100);
 }
 
+/* The own replica id went on elsewhere (a restored disk): sessions are made anew under a new one.
+ */
+static void leave_sessions(struct p2p_node *node)
+{
+	struct p2p_list *at, *tmp;
+
+	p2p_list_for_each (at, tmp, &node->contacts)
+		p2p_contact_doom(p2p_container_of(at, struct p2p_contact, link), P2P_EFORK,
+				 "it goes on under a new replica id");
+	p2p_node_kick(node);
+}
+
 void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 {
 	struct p2p_node *node = ctx;
@@ -225,6 +237,9 @@ void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 				      event->code ? event->code : P2P_EPROTO, text);
 		p2p_node_trouble(node, event->code, "%s (node %.8s)", text,
 				 contact ? p2p_key_text(key).text : "?");
+		if (p2p_id_cmp(&event->replica, p2p_replica_id(node->replica)) == 0 &&
+		    event->kind != P2P_SYNC_CLOCK)
+			leave_sessions(node);
 		return;
 	}
 }

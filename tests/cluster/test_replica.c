@@ -138,6 +138,82 @@ static void a_killed_node_goes_on_where_it_was(void **state)
 	cluster_deinit(&cluster);
 }
 
+static struct p2p_id id_of(size_t node)
+{
+	return *p2p_replica_id(cluster.nodes[node].replica);
+}
+
+/* The whole disk goes back: only a peer can know, and must prove it. */
+static void a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing(void **state)
+{
+	struct p2p_id before, after;
+
+	(void)state;
+	begin(6, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 1, "UPDATE item SET stock = 1 WHERE code = 'a'");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_save(&cluster, 1);
+	cluster_start(&cluster, 1);
+	before = id_of(1);
+	cluster_connect(&cluster, 0, 1);
+	cluster_sql(&cluster, 1,
+		    "UPDATE item SET stock = 2 WHERE code = 'a';"
+		    "INSERT INTO note(text) VALUES('after the backup')");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_restore(&cluster, 1, "all");
+	/* written on the restored disk before anybody is heard */
+	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('on the restored disk')");
+	cluster_start(&cluster, 1);
+	after = id_of(1);
+	assert_memory_equal(&before, &after, sizeof(before)); /* nothing to see from inside */
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 100);
+	assert_int_equal(cluster.nodes[1].events[P2P_SYNC_SELF_AHEAD], 1);
+	after = id_of(1);
+	assert_memory_not_equal(&before, &after, sizeof(before));
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	expect_rows(0, "SELECT stock FROM item WHERE code = 'a'", "|2\n");
+	expect_rows(0, "SELECT text FROM note WHERE id > 2 OR id < 0 ORDER BY 1",
+		    "|'after the backup'\n|'on the restored disk'\n");
+	assert_int_equal(cluster.nodes[0].events[P2P_SYNC_FORK], 0);
+	cluster_deinit(&cluster);
+}
+
+/* Only the database is put back: what was frozen since comes back from the log. */
+static void a_restored_database_gets_its_own_writes_back(void **state)
+{
+	(void)state;
+	begin(7, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_save(&cluster, 1);
+	cluster_start(&cluster, 1);
+	cluster_connect(&cluster, 0, 1);
+	cluster_sql(&cluster, 1,
+		    "UPDATE item SET stock = 3 WHERE code = 'a';"
+		    "INSERT INTO note(text) VALUES('after the backup')");
+	cluster_sql(&cluster, 0, "DELETE FROM item WHERE code = 'b'");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_restore(&cluster, 1, "db");
+	cluster_start(&cluster, 1);
+	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('on the restored file')");
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	expect_rows(1, "SELECT code, stock FROM item ORDER BY 1", "|'a'|3\n");
+	expect_rows(0, "SELECT text FROM note WHERE id > 2 OR id < 0 ORDER BY 1",
+		    "|'after the backup'\n|'on the restored file'\n");
+	cluster_deinit(&cluster);
+}
+
 /* Any row, any node, all at once, with cuts and kills. */
 static void random_write(size_t node)
 {
@@ -236,6 +312,8 @@ int main(void)
 		cmocka_unit_test(r25_ten_thousand_updates_of_one_cell_travel_as_one_row),
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
+		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
+		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
 		cmocka_unit_test(r05_all_are_equal_after_a_storm),
 	};
 

@@ -132,6 +132,9 @@ static void node_event(void *ctx, const struct p2p_sync_event *event)
 	struct cluster_node *node = ctx;
 
 	node->events[event->kind]++;
+	/* as node/ does: sessions are made anew under the new id */
+	if (event->kind == P2P_SYNC_SELF_AHEAD)
+		node->leaves = true;
 	if (node->cluster->verbose)
 		(void)printf("%llu node %zu event %d code %d %s\n",
 			     (unsigned long long)node->cluster->now_ms, node->index, event->kind,
@@ -262,7 +265,8 @@ static void remove_file(const char *dir, const char *name)
 void cluster_deinit(struct cluster *cluster)
 {
 	struct cluster_message *message = cluster->messages, *next;
-	size_t i;
+	char name[32];
+	size_t i, j;
 
 	for (; message; message = next) {
 		next = message->next;
@@ -278,6 +282,10 @@ void cluster_deinit(struct cluster *cluster)
 		remove_file(node->state, "mark");
 		(void)rmdir(node->state);
 		remove_file(node->dir, "app.db");
+		for (j = 0; j < 5; j++) {
+			(void)snprintf(name, sizeof(name), "saved.%zu", j);
+			remove_file(node->dir, name);
+		}
 		(void)rmdir(node->dir);
 	}
 }
@@ -403,6 +411,64 @@ void cluster_start(struct cluster *cluster, size_t index)
 	node_open(&cluster->nodes[index], false);
 }
 
+/* --- backups ---------------------------------------------------------------------------------- */
+
+static const char *const saved[] = {"app.db", "app.db-wal", "state/log.db", "state/log.db-wal",
+				    "state/mark"};
+
+/* Without `from` there is no `to` afterwards. */
+static void copy_file(const char *from, const char *to)
+{
+	FILE *in = fopen(from, "rb"), *out;
+	char bytes[4096];
+	size_t len;
+
+	(void)unlink(to);
+	if (!in)
+		return;
+	out = fopen(to, "wb");
+	if (!out)
+		cluster_fail("copy", P2P_EIO, to);
+	while ((len = fread(bytes, 1, sizeof(bytes), in)) > 0)
+		if (fwrite(bytes, 1, len, out) != len)
+			cluster_fail("copy", P2P_EIO, to);
+	(void)fclose(in);
+	if (fclose(out))
+		cluster_fail("copy", P2P_EIO, to);
+}
+
+static void copy_all(struct cluster_node *node, bool back, bool all)
+{
+	char path[256], aside[256];
+	size_t i;
+
+	for (i = 0; i < sizeof(saved) / sizeof(saved[0]); i++) {
+		if (!all && strncmp(saved[i], "app", 3) != 0)
+			continue;
+		(void)snprintf(path, sizeof(path), "%s/%s", node->dir, saved[i]);
+		(void)snprintf(aside, sizeof(aside), "%s/saved.%zu", node->dir, i);
+		copy_file(back ? aside : path, back ? path : aside);
+	}
+}
+
+void cluster_save(struct cluster *cluster, size_t index)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+
+	(void)sqlite3_close(node->app);
+	copy_all(node, false, true);
+	app_open(node);
+}
+
+void cluster_restore(struct cluster *cluster, size_t index, const char *what)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+
+	(void)sqlite3_close(node->app);
+	copy_all(node, true, strcmp(what, "all") == 0);
+	app_open(node);
+}
+
 /* --- running ---------------------------------------------------------------------------------- */
 
 static void deliver(struct cluster *cluster, struct cluster_message *message)
@@ -459,6 +525,15 @@ static void node_work(struct cluster_node *node)
 		check("step", p2p_replica_step(node->replica, &node->next, &err), &err);
 }
 
+static void leave_sessions(struct cluster *cluster, size_t index)
+{
+	size_t i;
+
+	for (i = 0; i < cluster->count && cluster->nodes[index].leaves; i++)
+		cluster_disconnect(cluster, index, i);
+	cluster->nodes[index].leaves = false;
+}
+
 void cluster_run(struct cluster *cluster, uint64_t ms)
 {
 	uint64_t end = cluster->now_ms + ms;
@@ -466,6 +541,8 @@ void cluster_run(struct cluster *cluster, uint64_t ms)
 
 	for (; cluster->now_ms < end; cluster->now_ms++) {
 		deliver_due(cluster);
+		for (i = 0; i < cluster->count; i++)
+			leave_sessions(cluster, i);
 		for (i = 0; i < cluster->count; i++)
 			node_work(&cluster->nodes[i]);
 	}

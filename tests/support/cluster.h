@@ -23,6 +23,7 @@ struct cluster_node {
 	struct sqlite3 *app;	     /* what an application holds: knows nothing of us */
 	struct p2p_time next;	     /* step again */
 	uint64_t merged, events[6];  /* counted */
+	bool leaves;		     /* its sessions end: it takes a new replica id */
 	int64_t clock_skew_ms;
 	uint64_t bytes_sent, messages_sent;
 };
@@ -66,6 +67,10 @@ struct cluster_node *cluster_join(struct cluster *cluster);
 /* Stops a node as a kill does (nothing is saved), and starts it again. */
 void cluster_kill(struct cluster *cluster, size_t node);
 void cluster_start(struct cluster *cluster, size_t node);
+/* Copies a stopped node's database and state aside, and back: a backup that is restored. what: "db"
+ * or "all". */
+void cluster_save(struct cluster *cluster, size_t node);
+void cluster_restore(struct cluster *cluster, size_t node, const char *what);
 void cluster_connect(struct cluster *cluster, size_t a, size_t b);
 void cluster_disconnect(struct cluster *cluster, size_t a, size_t b);
 bool cluster_connected(const struct cluster *cluster, size_t a, size_t b);
