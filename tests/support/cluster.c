@@ -423,9 +423,11 @@ static void copy_file(const char *from, const char *to)
 	char bytes[4096];
 	size_t len;
 
-	(void)unlink(to);
-	if (!in)
+	if (!in) {
+		(void)unlink(to);
 		return;
+	}
+	/* in place: it keeps its inode, as on a disk that is rolled back */
 	out = fopen(to, "wb");
 	if (!out)
 		cluster_fail("copy", P2P_EIO, to);

@@ -105,7 +105,8 @@ static void bytes_hash_and_signature_are_frozen(void **state)
 	assert_int_equal(raw.len, 319);
 	p2p_header_hash(&hash, &mesh, raw.data, raw.len);
 	p2p_hex(hex, hash.bytes, P2P_HASH_BYTES);
-	assert_string_equal(hex, "b4c11e685b753b01fb666ed10e676ab4bab679830dd4e54497505c0301b13001");
+	assert_string_equal(hex,
+			    "b4c11e685b753b01fb666ed10e676ab4bab679830dd4e54497505c0301b13001");
 	(void)crypto_sign_seed_keypair(public, secret, seed);
 	p2p_header_sign(&signature, &mesh, &hash, secret);
 	p2p_hex(hex, signature.bytes, 16);
