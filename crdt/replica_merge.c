@@ -364,13 +364,15 @@ static int durable_turn(struct p2p_replica *replica, struct p2p_time now, struct
 }
 
 /* An application that read first gets an error at once if it begins to write while the lock is held
- * (SQLite asks no busy handler there), so this too waits for a moment without readers. Its own
- * checkpoint, at 1 000 frames by default, is only a danger beside commits of ours (decisions 54).
- */
-static bool checkpoint_moment(struct p2p_replica *replica, uint64_t frames)
+ * (SQLite asks no busy handler there), so this too waits for a moment without readers, and, without
+ * a peer, for an application at rest: its own checkpoint, at 1 000 frames by default, is a danger
+ * only beside commits of ours (decisions 54), and alone we make none. */
+static bool checkpoint_moment(struct p2p_replica *replica, struct p2p_time now, uint64_t frames)
 {
 	if (replica->peers && frames >= CHECKPOINT_FRAMES_LATE)
 		return true;
+	if (!replica->peers && now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS)
+		return false;
 	return !p2p_walfile_readers(replica->store, NULL);
 }
 
@@ -382,9 +384,11 @@ static int checkpoint_turn(struct p2p_replica *replica, struct p2p_time now, str
 
 	if (frames < CHECKPOINT_FRAMES)
 		return 0;
-	if (now.ms < replica->checkpoint_at.ms || !checkpoint_moment(replica, frames)) {
-		sooner(next, now.ms < replica->checkpoint_at.ms ? replica->checkpoint_at.ms
-								: now.ms + CHECKPOINT_RETRY_MS);
+	if (now.ms < replica->checkpoint_at.ms || !checkpoint_moment(replica, now, frames)) {
+		sooner(next,
+		       now.ms < replica->checkpoint_at.ms
+			       ? replica->checkpoint_at.ms
+			       : now.ms + (replica->peers ? CHECKPOINT_RETRY_MS : FOLD_IDLE_MS));
 		return 0;
 	}
 	/* so that only the database file is synced under the lock */
