@@ -392,7 +392,7 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 			break;
 		rc = record_apply(&raw, counts ? counts : &own);
 	}
-	if (!rc) {
+	if (!rc && !source->again) {
 		entry.replica = header->replica;
 		entry.seq = header->seq;
 		entry.head = source->hash;

@@ -52,6 +52,7 @@ struct p2p_merge_source {
 	struct p2p_hash hash; /* of the header: the new head */
 	void *ctx;
 	int (*next)(void *ctx, const uint8_t **out_data, size_t *out_len);
+	bool again; /* it was merged before, as far as it could be: the vector stays */
 };
 int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *source,
 		    struct p2p_merge_counts *counts, struct p2p_error *err) P2P_MUST_CHECK;

@@ -109,6 +109,7 @@ void p2p_replica_close(struct p2p_replica *replica)
 	p2p_store_close(replica->store);
 	p2p_vv_deinit(&replica->merged);
 	p2p_vv_deinit(&replica->told);
+	p2p_vv_deinit(&replica->again.todo);
 	p2p_free(replica->deps);
 	p2p_free(replica->hello_tables);
 	p2p_free(replica->hello_refs);
@@ -229,6 +230,8 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 	rc = p2p_merge_new(&merge, &replica->merge);
 	if (!rc)
 		rc = p2p_replica_load_vector(replica);
+	if (!rc)
+		rc = p2p_replica_again_load(replica);
 	/* a merge may have been committed without a sync before the process ended */
 	if (!rc && !replica->config.offline)
 		rc = p2p_walfile_sync(replica->store, NULL);

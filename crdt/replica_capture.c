@@ -31,6 +31,7 @@ bool p2p_replica_file_moved(struct p2p_replica *replica)
 	if (version == replica->data_version_seen)
 		return false;
 	replica->data_version_seen = version;
+	replica->app_commit_at = p2p_env_now(replica->config.env);
 	return true;
 }
 
@@ -154,10 +155,7 @@ int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed, struct p2p_
 			       err ? err->msg : p2p_strerror(rc));
 		return rc;
 	}
-	if (p2p_capture_position(replica->capture) != before) {
-		replica->app_commit_at = p2p_env_now(replica->config.env);
-		*out_changed = true;
-	}
+	*out_changed = p2p_capture_position(replica->capture) != before;
 	if (p2p_walfile_frames(replica->store) >= CHECKPOINT_FRAMES)
 		*out_changed = true; /* there is work for a step */
 	return 0;

@@ -132,7 +132,9 @@ static int next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
 static int apply_stored(struct merging *m, const struct p2p_stored *stored,
 			const struct p2p_header *header, struct p2p_error *err)
 {
-	struct p2p_merge_source source = {header, stored->hash, NULL, next_record};
+	struct p2p_merge_source source = {.header = header,
+					  .hash = stored->hash,
+					  .next = next_record};
 	struct p2p_body_reader *reader;
 	int rc = p2p_body_reader_open(m->replica->sidelog, stored, &reader);
 
@@ -314,6 +316,20 @@ static int slice_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 	return rc == P2P_EBUSY ? 0 : rc;
 }
 
+static int again_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	bool more = true;
+	int rc;
+
+	if (!replica->again.active || replica->more)
+		return 0;
+	rc = p2p_replica_again_turn(replica, &more, err);
+	if (more)
+		sooner(next, rc == P2P_EBUSY ? now.ms + RETRY_MS : now.ms);
+	return rc == P2P_EBUSY ? 0 : rc;
+}
+
 static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 		     struct p2p_error *err)
 {
@@ -422,6 +438,8 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 		rc = slice_turn(replica, now, next, err);
 	else if (replica->ready_at.ms)
 		rc = merge_turn(replica, now, next, err);
+	if (!rc)
+		rc = again_turn(replica, now, next, err);
 	if (!rc && !replica->more)
 		rc = fold_turn(replica, now, next, err);
 	if (!rc)

@@ -13,6 +13,18 @@
 
 struct sqlite3_stmt;
 
+#define P2P_AGAIN_TABLES_MAX 64 /* more at once: all tables are looked at */
+
+/* A walk over the log; see replica_again.c. */
+struct p2p_again {
+	struct p2p_id tables[P2P_AGAIN_TABLES_MAX];
+	size_t table_count;
+	bool active, all;
+	struct p2p_vv todo; /* merged when it began */
+	size_t at;	    /* entry of todo */
+	uint64_t seq;	    /* next one of it */
+};
+
 struct p2p_replica {
 	struct p2p_replica_config config;
 	char *db_path, *state_dir; /* owned */
@@ -24,8 +36,9 @@ struct p2p_replica {
 	struct p2p_sync *sync; /* NULL when offline */
 	struct p2p_id id;      /* own; zero when there is none */
 	struct p2p_mark mark;
-	struct p2p_vv merged;		     /* rows; the own entry: frozen */
-	struct p2p_vv told;		     /* what own changesets named as dependencies */
+	struct p2p_vv merged; /* rows; the own entry: frozen */
+	struct p2p_vv told;   /* what own changesets named as dependencies */
+	struct p2p_again again;
 	struct p2p_dot *deps;		     /* owned: scratch */
 	struct p2p_schema_ref *hello_tables; /* owned: scratch of p2p_replica_hello() */
 	P2p__V1__SchemaRef *hello_refs;
@@ -103,6 +116,16 @@ void p2p_replica_abort_fold(struct p2p_replica *replica);
 /* All of it, without anything merged. */
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
 		     struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_again.c: changes of tables or columns that this file did not have when they came are
+ * merged again from the log (design 4.5). */
+/* Inside the transaction that brings the table or column. */
+int p2p_replica_again_add(struct p2p_replica *replica, const struct p2p_id *table) P2P_MUST_CHECK;
+/* What is left of it, after a start or a change of tables. */
+int p2p_replica_again_load(struct p2p_replica *replica) P2P_MUST_CHECK;
+/* One slice; *out_more: there is another. P2P_EBUSY: not now. */
+int p2p_replica_again_turn(struct p2p_replica *replica, bool *out_more,
+			   struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_log.c */
 struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica);

@@ -106,6 +106,7 @@ static int record_make(struct p2p_replica *replica, const struct p2p_table *tabl
 
 static int table_settle(struct p2p_replica *replica, struct p2p_table *table, struct p2p_error *err)
 {
+	static const struct p2p_hash none;
 	struct in_force find = {.table = table};
 	struct p2p_hash hash;
 	bool fits;
@@ -119,6 +120,9 @@ static int table_settle(struct p2p_replica *replica, struct p2p_table *table, st
 		rc = record_fits(replica, &find.hash, table, &fits);
 	if (!rc && !fits)
 		rc = record_make(replica, table, &hash, err);
+	/* others may have told of a new column before it was here */
+	if (!rc && p2p_hash_cmp(&table->schema, &none) != 0)
+		rc = p2p_replica_again_add(replica, &table->id);
 	return rc ? rc : p2p_store_set_schema(replica->store, table, &hash);
 }
 
@@ -173,6 +177,8 @@ static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err
 	else
 		p2p_store_rollback(replica->store);
 	recovered = p2p_replica_recover(replica, false, rc ? NULL : err);
+	if (!recovered && replica->capture)
+		recovered = p2p_replica_again_load(replica);
 	return rc ? rc : recovered;
 }
 
@@ -352,6 +358,8 @@ int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err)
 	if (rc || !moved)
 		return rc;
 	rc = schema_moved(replica, err);
+	if (!rc)
+		rc = p2p_replica_again_load(replica);
 	if (rc) {
 		int again = p2p_replica_recover(replica, false, NULL);
 
@@ -399,6 +407,12 @@ static int adopt_table(struct adoption *adoption, const struct p2p_signed *recor
 	return rc;
 }
 
+/* What came of the table before it was here is merged again. */
+static int adopt_again(struct p2p_replica *replica, const struct p2p_id *id)
+{
+	return p2p_store_table_by_id(replica->store, id) ? p2p_replica_again_add(replica, id) : 0;
+}
+
 static int adopt_record(void *ctx, const struct p2p_signed *record)
 {
 	struct adoption *adoption = ctx;
@@ -411,7 +425,8 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
 	if (p2p_store_table_by_id(replica->store, &id))
 		return 0;
-	return adopt_table(adoption, record, name);
+	rc = adopt_table(adoption, record, name);
+	return rc ? rc : adopt_again(replica, &id);
 }
 
 static int adopt_missing(void *ctx, const struct p2p_signed *record)

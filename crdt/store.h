@@ -160,6 +160,8 @@ uint64_t p2p_store_parked_count(struct p2p_store *store);
 int p2p_store_waiting_put(struct p2p_store *store, const struct p2p_id *table,
 			  const struct p2p_clock *clock, const struct p2p_hash *schema,
 			  const void *record, size_t len) P2P_MUST_CHECK;
+/* Forgets those of a table: they are merged again from the log. */
+int p2p_store_waiting_drop(struct p2p_store *store, const struct p2p_id *table) P2P_MUST_CHECK;
 uint64_t p2p_store_waiting_count(struct p2p_store *store);
 
 /* Vector of what is merged into the rows of this file. head: hash of changeset seq. */

@@ -298,6 +298,16 @@ int p2p_store_waiting_put(struct p2p_store *store, const struct p2p_id *table,
 	return p2p_store_run(store, stmt, "keep a record in");
 }
 
+int p2p_store_waiting_drop(struct p2p_store *store, const struct p2p_id *table)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_WAITING_DROP, &stmt);
+
+	if (!rc)
+		rc = bind_key(stmt, 1, table->bytes, P2P_ID_BYTES);
+	return rc ? rc : p2p_store_run(store, stmt, "forget records of");
+}
+
 /* --- vector ----------------------------------------------------------------------------------- */
 
 int p2p_store_vector_set(struct p2p_store *store, const struct p2p_merged *entry)

@@ -214,6 +214,76 @@ static void a_restored_database_gets_its_own_writes_back(void **state)
 	cluster_deinit(&cluster);
 }
 
+static void enable(size_t node, const char *table)
+{
+	struct p2p_error err = {0};
+
+	if (p2p_replica_enable(cluster.nodes[node].replica, &table, 1, NULL, 0, &err))
+		fail_msg("%s", err.msg);
+}
+
+static uint64_t waiting(size_t node)
+{
+	struct p2p_replica_status status;
+
+	assert_int_equal(p2p_replica_status(cluster.nodes[node].replica, &status), 0);
+	return status.waiting;
+}
+
+/* R59: changes of a table that a node does not have are kept, and applied after its migration. */
+static void r59_a_table_that_comes_later_gets_all_that_came_before(void **state)
+{
+	(void)state;
+	begin(8, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 0,
+		    "CREATE TABLE late(id INTEGER PRIMARY KEY, body TEXT);"
+		    "INSERT INTO late(body) VALUES('first'),('second')");
+	enable(0, "late");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 0,
+		    "UPDATE late SET body = 'changed' WHERE id = 2;"
+		    "DELETE FROM late WHERE id = 1; INSERT INTO late VALUES(7,'x')");
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(waiting(1) > 0);
+	cluster_kill(&cluster, 1);
+	cluster_start(&cluster, 1);
+	cluster_sql(&cluster, 1, "CREATE TABLE late(id INTEGER PRIMARY KEY, body TEXT)");
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 50);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_int_equal(waiting(1), 0);
+	expect_rows(1, "SELECT * FROM late ORDER BY 1", "|2|'changed'\n|7|'x'\n");
+	cluster_sql(&cluster, 1, "INSERT INTO late VALUES(8,'back')");
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+	cluster_deinit(&cluster);
+}
+
+static void r59_a_column_that_comes_later_gets_all_that_came_before(void **state)
+{
+	(void)state;
+	begin(9, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 0,
+		    "ALTER TABLE item ADD COLUMN colour TEXT;"
+		    "UPDATE item SET colour = 'red' WHERE code = 'a'");
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_int_equal(waiting(1), 1);
+	cluster_sql(&cluster, 1, "UPDATE item SET stock = 5 WHERE code = 'a'");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 1, "ALTER TABLE item ADD COLUMN colour TEXT");
+	cluster_run(&cluster, 50);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_int_equal(waiting(1), 0);
+	expect_rows(1, "SELECT code, stock, colour FROM item ORDER BY 1",
+		    "|'a'|5|'red'\n|'b'|20|NULL\n");
+	assert_true(cluster_equal(&cluster));
+	cluster_deinit(&cluster);
+}
+
 /* Any row, any node, all at once, with cuts and kills. */
 static void random_write(size_t node)
 {
@@ -314,6 +384,8 @@ int main(void)
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
+		cmocka_unit_test(r59_a_table_that_comes_later_gets_all_that_came_before),
+		cmocka_unit_test(r59_a_column_that_comes_later_gets_all_that_came_before),
 		cmocka_unit_test(r05_all_are_equal_after_a_storm),
 	};
 
