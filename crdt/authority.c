@@ -236,6 +236,8 @@ static int signed_read(struct p2p_authority *authority, const P2p__V1__Signed *i
 		rc = p2p_field_signature(&signature, &in->signature);
 	if (!rc && in->body.len > P2P_RECORD_BODY_MAX)
 		rc = P2P_ETOOBIG;
+	if (!rc && !genesis && !authority->has_genesis)
+		rc = P2P_EPROTO; /* without it nothing can be checked */
 	if (rc)
 		return rc;
 	at->record.kind = in->kind;
@@ -257,7 +259,7 @@ static int genesis_check(struct p2p_authority *authority, const struct authority
 	bool genesis = at->record.kind == P2P__V1__RECORD_KIND__RECORD_GENESIS;
 
 	if (!genesis)
-		return authority->has_genesis ? 0 : P2P_EPROTO;
+		return 0;
 	if (authority->has_genesis ||
 	    (authority->has_expected && p2p_hash_cmp(&authority->expected, &at->record.hash) != 0))
 		return P2P_EMESH;
