@@ -601,6 +601,21 @@ void cluster_sql(struct cluster *cluster, size_t node, const char *sql)
 	}
 }
 
+/* Printable as it is, anything else in hexadecimal: two values never look alike. */
+static void append_bytes(sqlite3_str *text, char mark, sqlite3_stmt *stmt, int column)
+{
+	const uint8_t *bytes = sqlite3_column_blob(stmt, column);
+	int len = sqlite3_column_bytes(stmt, column), i;
+	bool plain = mark == '\'';
+
+	for (i = 0; i < len && plain; i++)
+		plain = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '\'';
+	sqlite3_str_appendf(text, "|%c", mark);
+	for (i = 0; i < len; i++)
+		sqlite3_str_appendf(text, plain ? "%c" : "%02x", bytes[i]);
+	sqlite3_str_appendf(text, plain ? "'" : ".");
+}
+
 char *cluster_rows(struct cluster *cluster, size_t node, const char *sql)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -623,8 +638,11 @@ char *cluster_rows(struct cluster *cluster, size_t node, const char *sql)
 				sqlite3_str_appendf(text, "|%!.17g",
 						    sqlite3_column_double(stmt, i));
 				break;
+			case SQLITE_TEXT:
+				append_bytes(text, '\'', stmt, i);
+				break;
 			default:
-				sqlite3_str_appendf(text, "|%Q", sqlite3_column_text(stmt, i));
+				append_bytes(text, 'x', stmt, i);
 			}
 		}
 		sqlite3_str_appendf(text, "\n");
