@@ -227,21 +227,14 @@ static int row_hash(struct p2p_capture *capture, const struct p2p_table *table,
 	return rc;
 }
 
-/* Cells that differ from what is known. A column that was added after the row was known is NULL as
- * far as it is concerned: no change of the row (design 4.5). */
-static bool cell_differs(const struct p2p_capture *capture, const struct p2p_table *table,
-			 const struct p2p_rowstate *known, uint32_t column)
+static int cell_differs(struct p2p_capture *capture, struct p2p_table *table,
+			const struct p2p_rowstate *known, uint32_t column, bool *out)
 {
-	static const struct p2p_value null;
-	uint32_t slot = table->columns[column].slot;
-	uint64_t hash;
-
-	if (slot == UINT32_MAX || capture_is_number(table, column))
-		return false;
-	hash = slot < known->cell_count ? known->cells[slot].hash : 0;
-	if (!hash)
-		hash = p2p_value_hash(p2p_store_hash_key(capture->config.store), &null);
-	return hash != capture->hashes[column];
+	*out = false;
+	if (table->columns[column].slot == UINT32_MAX || capture_is_number(table, column))
+		return 0;
+	return p2p_store_cell_differs(capture->config.store, table, known, column,
+				      capture->hashes[column], out);
 }
 
 /* --- changes ---------------------------------------------------------------------------------- */
@@ -289,16 +282,20 @@ static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
 	return 0;
 }
 
-static void row_changed(struct p2p_capture *capture, const struct p2p_table *table,
-			struct p2p_overlay_row *row, p2p_ordinal ordinal)
+static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
+		       struct p2p_overlay_row *row, p2p_ordinal ordinal)
 {
-	bool born = row->life != 0;
+	bool born = row->life != 0, differs = false;
 	uint32_t i;
+	int rc;
 
 	for (i = 0; i < table->column_count; i++) {
 		uint32_t slot = table->columns[i].slot;
 
-		if (!cell_differs(capture, table, &row->state, i))
+		rc = cell_differs(capture, table, &row->state, i, &differs);
+		if (rc)
+			return rc;
+		if (!differs)
 			continue;
 		row->state.cells[slot].hash = capture->hashes[i];
 		cell_turn(capture, row, slot, ordinal);
@@ -312,6 +309,7 @@ static void row_changed(struct p2p_capture *capture, const struct p2p_table *tab
 		row->life = ordinal;
 	}
 	row_provisional(capture, row, true);
+	return 0;
 }
 
 static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p2p_ordinal ordinal)
@@ -335,8 +333,8 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 /* --- one key ---------------------------------------------------------------------------------- */
 
 /* The application's table has the row: born, back from where it was parked, or changed. */
-static int row_present(struct p2p_capture *capture, const struct p2p_table *table,
-		       p2p_ordinal ordinal, int64_t number)
+static int row_present(struct p2p_capture *capture, struct p2p_table *table, p2p_ordinal ordinal,
+		       int64_t number)
 {
 	struct p2p_overlay_row *row = p2p_overlay_find(&capture->overlay, table->number,
 						       capture->key.data, capture->key.len);
@@ -348,16 +346,17 @@ static int row_present(struct p2p_capture *capture, const struct p2p_table *tabl
 	if (!row) {
 		rc = p2p_store_row_get(capture->config.store, table, capture->key.data,
 				       capture->key.len, &capture->state, NULL);
-		if (rc == P2P_ENOENT)
-			capture->state.causal_length = 0;
-		else if (rc)
+		if (rc && rc != P2P_ENOENT)
 			return rc;
+		if (rc)
+			capture->state.causal_length = 0;
+		rc = 0;
 	}
 	if (p2p_rowstate_alive(known) && !(known->flags & P2P_ROW_PARKED)) {
-		for (i = 0; i < table->column_count && !differs; i++)
-			differs = cell_differs(capture, table, known, i);
-		if (!differs)
-			return 0;
+		for (i = 0; i < table->column_count && !differs && !rc; i++)
+			rc = cell_differs(capture, table, known, i, &differs);
+		if (rc || !differs)
+			return rc;
 	}
 	rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
 	if (rc)
@@ -371,8 +370,7 @@ static int row_present(struct p2p_capture *capture, const struct p2p_table *tabl
 		life_begin(capture, table, row, ordinal);
 		return 0;
 	}
-	row_changed(capture, table, row, ordinal);
-	return 0;
+	return row_changed(capture, table, row, ordinal);
 }
 
 /* It is not there (any more). */

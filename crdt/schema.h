@@ -34,7 +34,8 @@ enum p2p_column_flags {
 struct p2p_column {
 	char *name; /* owned; as declared */
 	struct p2p_id id;
-	uint32_t slot; /* index into rowstate cells; UINT32_MAX for generated columns */
+	uint32_t slot;	       /* index into rowstate cells; UINT32_MAX for generated columns */
+	uint64_t default_hash; /* p2p_store_default_hash(); 0: not asked for yet */
 	uint32_t flags;
 	uint32_t key_pos;	      /* 0-based place in the key, when KEY */
 	enum p2p_collation collation; /* of key columns */

@@ -34,6 +34,7 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_WAITING_PUT] = "INSERT OR IGNORE INTO main.p2p_waiting"
 				"(hash, t, stamp, replica, schema, record)"
 				" VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+	[P2P_SQL_WAITING_HAS] = "SELECT 1 FROM main.p2p_waiting WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_WAITING_DROP] = "DELETE FROM main.p2p_waiting WHERE t = ?1",
 	[P2P_SQL_WAITING_COUNT] = "SELECT count(*) FROM main.p2p_waiting",
 	[P2P_SQL_VECTOR_SET] = "INSERT OR REPLACE INTO main.p2p_vector(replica, seq, head, stamp)"

@@ -144,6 +144,19 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 			int (*each)(void *ctx, const void *key, size_t key_len, int64_t shown),
 			void *ctx) P2P_MUST_CHECK;
 
+/* Hash of what a column holds in rows where nobody ever wrote it: its DEFAULT, or NULL. A column
+ * that was added to a table is no change of its rows (design 4.5). */
+int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,
+			   uint64_t *out) P2P_MUST_CHECK;
+/* Is a cell other than what is known of it? hash: of what the table holds now. */
+int p2p_store_cell_differs(struct p2p_store *store, struct p2p_table *table,
+			   const struct p2p_rowstate *known, uint32_t column, uint64_t hash,
+			   bool *out) P2P_MUST_CHECK;
+
+/* Whether records of a table wait. */
+int p2p_store_waiting_has(struct p2p_store *store, const struct p2p_id *table,
+			  bool *out) P2P_MUST_CHECK;
+
 /* Parked rows: alive, not in the table; cells is an encoded list of (varint slot, value). reason: a
  * short word ("unique", "unborn", "not null"). Empty cells remove. */
 int p2p_store_parked_get(struct p2p_store *store, const struct p2p_table *table, const void *key,

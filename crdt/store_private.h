@@ -1,6 +1,6 @@
 /* What the files of the store share: store.c (the connection), store_meta.c (settings, replicas),
  * store_tables.c (which tables), store_triggers.c, store_rows.c (row states and what goes with
- * them), store_rescan.c. */
+ * them), store_rescan.c, store_defaults.c. */
 #ifndef P2P_CRDT_STORE_PRIVATE_H
 #define P2P_CRDT_STORE_PRIVATE_H
 
@@ -27,6 +27,7 @@ enum p2p_store_sql {
 	P2P_SQL_PARKED_EACH,
 	P2P_SQL_PARKED_COUNT,
 	P2P_SQL_WAITING_PUT,
+	P2P_SQL_WAITING_HAS,
 	P2P_SQL_WAITING_DROP,
 	P2P_SQL_WAITING_COUNT,
 	P2P_SQL_VECTOR_SET,

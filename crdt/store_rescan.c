@@ -12,7 +12,7 @@
 
 struct rescan {
 	struct p2p_store *store;
-	const struct p2p_table *table;
+	struct p2p_table *table;
 	struct p2p_apptable app;
 	struct p2p_numbers numbers;
 	struct p2p_rowstate state;
@@ -62,8 +62,9 @@ static int row_differs(struct rescan *scan, sqlite3_stmt *row, bool *out)
 		rc = p2p_value_column(&value, row, at++);
 		if (column->slot == UINT32_MAX || (table->generated_identity && i == table->key[0]))
 			continue;
-		*out = column->slot >= scan->state.cell_count ||
-		       scan->state.cells[column->slot].hash != p2p_value_hash(hash_key, &value);
+		if (!rc)
+			rc = p2p_store_cell_differs(scan->store, scan->table, &scan->state, i,
+						    p2p_value_hash(hash_key, &value), out);
 	}
 	return rc;
 }

@@ -308,6 +308,21 @@ int p2p_store_waiting_drop(struct p2p_store *store, const struct p2p_id *table)
 	return rc ? rc : p2p_store_run(store, stmt, "forget records of");
 }
 
+int p2p_store_waiting_has(struct p2p_store *store, const struct p2p_id *table, bool *out)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_WAITING_HAS, &stmt);
+
+	if (!rc)
+		rc = bind_key(stmt, 1, table->bytes, P2P_ID_BYTES);
+	if (rc)
+		return rc;
+	rc = step_result(store, sqlite3_step(stmt));
+	*out = rc == 0;
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 /* --- vector ----------------------------------------------------------------------------------- */
 
 int p2p_store_vector_set(struct p2p_store *store, const struct p2p_merged *entry)
