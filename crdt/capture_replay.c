@@ -105,7 +105,7 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 		uint32_t column = record->cells[i].column;
 
 		column = column < r->map.count ? r->map.columns[column] : P2P_SCHEMAMAP_NONE;
-		if (column != P2P_SCHEMAMAP_NONE) /* else dropped since */
+		if (column < r->table->column_count) /* else dropped since */
 			replay_cell(r, row, column, &record->cells[i].value);
 	}
 	if (!rc && born && r->table->generated_identity) {

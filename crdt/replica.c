@@ -242,7 +242,8 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 		return p2p_error_set(err, rc, "start replicating '%s': %s", replica->db_path,
 				     p2p_strerror(rc));
 	}
-	sync_ready(replica); /* the log may hold what was not merged when the process ended */
+	replica->again_due = true; /* whatever waits: one look */
+	sync_ready(replica);	   /* the log may hold what was not merged when the process ended */
 	return 0;
 }
 

@@ -60,6 +60,55 @@ int p2p_replica_again_load(struct p2p_replica *replica)
 	return again->active ? p2p_vv_copy(&again->todo, &replica->merged) : 0;
 }
 
+static int waits_for(struct p2p_replica *replica, size_t index, bool *out)
+{
+	struct p2p_table *table = p2p_store_table(replica->store, index);
+
+	*out = false;
+	return table->state == P2P_TABLE_LIVE
+		       ? p2p_store_waiting_has(replica->store, &table->id, out)
+		       : 0;
+}
+
+static int again_add_waiting(struct p2p_replica *replica)
+{
+	bool waits;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < p2p_store_table_count(replica->store) && !rc; i++) {
+		rc = waits_for(replica, i, &waits);
+		if (!rc && waits)
+			rc = p2p_replica_again_add(replica,
+						   &p2p_store_table(replica->store, i)->id);
+	}
+	return rc;
+}
+
+int p2p_replica_again_look(struct p2p_replica *replica, struct p2p_error *err)
+{
+	bool waits = false;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < p2p_store_table_count(replica->store) && !rc && !waits; i++)
+		rc = waits_for(replica, i, &waits);
+	if (!rc && waits) {
+		rc = p2p_replica_begin_fold(replica, 0, err);
+		if (rc)
+			return rc;
+		rc = again_add_waiting(replica);
+		if (rc)
+			p2p_replica_abort_fold(replica);
+		else
+			rc = p2p_replica_end_fold(replica, err);
+	}
+	if (rc)
+		return rc;
+	replica->again_due = false;
+	return waits ? p2p_replica_again_load(replica) : 0;
+}
+
 /* --- the walk --------------------------------------------------------------------------------- */
 
 static int next_record(void *ctx, const uint8_t **out_data, size_t *out_len)

@@ -320,11 +320,16 @@ static int again_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		      struct p2p_error *err)
 {
 	bool more = true;
-	int rc;
+	int rc = 0;
 
-	if (!replica->again.active || replica->more)
+	if (replica->more)
 		return 0;
-	rc = p2p_replica_again_turn(replica, &more, err);
+	if (replica->again_due && !replica->again.active)
+		rc = p2p_replica_again_look(replica, err);
+	if (!rc && !replica->again.active)
+		return 0;
+	if (!rc)
+		rc = p2p_replica_again_turn(replica, &more, err);
 	if (more)
 		sooner(next, rc == P2P_EBUSY ? now.ms + RETRY_MS : now.ms);
 	return rc == P2P_EBUSY ? 0 : rc;

@@ -45,11 +45,12 @@ struct p2p_replica {
 	P2p__V1__SchemaRef **hello_list;
 	struct sqlite3_stmt *data_version; /* owned */
 	int64_t data_version_seen;
-	size_t peers;  /* live sessions */
-	bool more;     /* rows of an enabled table are still to be taken */
-	bool unsynced; /* merged, the WAL not synced since */
-	bool seal_due; /* a session came up: what was written offline is sealed for it */
-	bool leave_id; /* a peer proved that this id went on elsewhere */
+	size_t peers;	/* live sessions */
+	bool more;	/* rows of an enabled table are still to be taken */
+	bool unsynced;	/* merged, the WAL not synced since */
+	bool seal_due;	/* a session came up: what was written offline is sealed for it */
+	bool again_due; /* schema records came: what waited for them is merged again */
+	bool leave_id;	/* a peer proved that this id went on elsewhere */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
@@ -123,6 +124,8 @@ int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
 int p2p_replica_again_add(struct p2p_replica *replica, const struct p2p_id *table) P2P_MUST_CHECK;
 /* What is left of it, after a start or a change of tables. */
 int p2p_replica_again_load(struct p2p_replica *replica) P2P_MUST_CHECK;
+/* Records wait of tables that are here: their schema record may have come after them. */
+int p2p_replica_again_look(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* One slice; *out_more: there is another. P2P_EBUSY: not now. */
 int p2p_replica_again_turn(struct p2p_replica *replica, bool *out_more,
 			   struct p2p_error *err) P2P_MUST_CHECK;

@@ -30,8 +30,13 @@ static void records_tell(struct p2p_replica *replica, size_t first)
 	const struct p2p_replica_callbacks *callbacks = &replica->config.callbacks;
 	size_t i, count = p2p_authority_count(replica->authority);
 
-	for (i = first; i < count && callbacks->record; i++)
-		callbacks->record(callbacks->ctx, p2p_authority_record(replica->authority, i));
+	for (i = first; i < count; i++) {
+		const struct p2p_signed *record = p2p_authority_record(replica->authority, i);
+
+		replica->again_due |= record->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA;
+		if (callbacks->record)
+			callbacks->record(callbacks->ctx, record);
+	}
 	if (replica->sync && first < count)
 		p2p_sync_records_changed(replica->sync);
 }

@@ -182,6 +182,36 @@ static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err
 	return rc ? rc : recovered;
 }
 
+/* A table that a person disabled is not taken up again by itself: meta "local:<table id>". */
+static void local_key(char out[64], const struct p2p_id *table)
+{
+	memcpy(out, "local:", 6);
+	p2p_hex(out + 6, table->bytes, P2P_ID_BYTES);
+}
+
+static bool is_local(struct p2p_replica *replica, const struct p2p_id *table)
+{
+	uint8_t value = 0;
+	char key[64];
+	size_t len = 0;
+
+	local_key(key, table);
+	return p2p_store_meta_get(replica->store, key, &value, 1, &len) == 0 && value;
+}
+
+static int set_local(struct p2p_replica *replica, const char *name, bool local)
+{
+	uint8_t value = local;
+	struct p2p_id table;
+	char key[64];
+
+	p2p_table_id(&table, name);
+	if (is_local(replica, &table) == local)
+		return 0;
+	local_key(key, &table);
+	return p2p_store_meta_set(replica->store, key, &value, 1);
+}
+
 /* --- enable ----------------------------------------------------------------------------------- */
 
 struct names {
@@ -241,6 +271,21 @@ static int collect_name(void *ctx, struct p2p_table *table)
 	return rc;
 }
 
+/* What others did to the tables while they were not replicated here. */
+static int enable_again(struct p2p_replica *replica, const char *const *names, size_t count)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < count && !rc; i++) {
+		const struct p2p_table *table = p2p_store_table_by_name(replica->store, names[i]);
+
+		if (table)
+			rc = p2p_replica_again_add(replica, &table->id);
+	}
+	return rc;
+}
+
 static int enable_names(struct p2p_replica *replica, const char *const *names, size_t count,
 			struct p2p_error *err)
 {
@@ -249,8 +294,13 @@ static int enable_names(struct p2p_replica *replica, const char *const *names, s
 
 	if (rc)
 		return rc;
-	for (i = 0; i < count && !rc; i++)
+	for (i = 0; i < count && !rc; i++) {
 		rc = p2p_store_enable(replica->store, names[i], true, err);
+		if (!rc)
+			rc = set_local(replica, names[i], false);
+	}
+	if (!rc)
+		rc = enable_again(replica, names, count);
 	rc = change_end(replica, rc, err);
 	if (rc)
 		return rc;
@@ -291,8 +341,11 @@ int p2p_replica_disable(struct p2p_replica *replica, const char *const *names, s
 	rc = change_begin(replica, err);
 	if (rc)
 		return rc;
-	for (i = 0; i < count && !rc; i++)
+	for (i = 0; i < count && !rc; i++) {
 		rc = p2p_store_disable(replica->store, names[i], err);
+		if (!rc)
+			rc = set_local(replica, names[i], true);
+	}
 	return change_end(replica, rc, err);
 }
 
@@ -423,7 +476,7 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
-	if (p2p_store_table_by_id(replica->store, &id))
+	if (p2p_store_table_by_id(replica->store, &id) || is_local(replica, &id))
 		return 0;
 	rc = adopt_table(adoption, record, name);
 	return rc ? rc : adopt_again(replica, &id);
@@ -440,7 +493,7 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0;
-	if (p2p_store_table_by_id(replica->store, &id))
+	if (p2p_store_table_by_id(replica->store, &id) || is_local(replica, &id))
 		return 0;
 	rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);
 	if (!rc)

@@ -130,6 +130,10 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 	if (cell->column >= m->map->count)
 		return P2P_EPROTO;
 	index = m->map->columns[cell->column];
+	/* The application took the column out of its table: nothing to wait for. Should it come
+	 * back, the log is walked again. */
+	if (index == P2P_SCHEMAMAP_DROPPED)
+		return 0;
 	if (index == P2P_SCHEMAMAP_NONE || cell->tag != P2P_CELL_VALUE) {
 		m->wait = true;
 		return 0;

@@ -56,6 +56,7 @@ void p2p_table_deinit(struct p2p_table *table)
 	for (i = 0; i < table->column_count; i++)
 		p2p_free(table->columns[i].name);
 	p2p_free(table->columns);
+	p2p_free(table->dropped);
 	p2p_free(table->key);
 	p2p_free(table->name);
 	p2p_free(table->reason);

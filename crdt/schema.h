@@ -52,6 +52,8 @@ struct p2p_table {
 	bool without_rowid;
 	struct p2p_column *columns; /* owned, in declared order */
 	uint32_t column_count;
+	struct p2p_id *dropped; /* owned: columns that were here once */
+	uint32_t dropped_count;
 	uint32_t slot_count; /* slots given out so far, dropped columns included */
 	uint32_t key_count;
 	uint32_t *key;		/* owned: column indices in key order */

@@ -14,6 +14,9 @@ static uint32_t column_here(const struct p2p_table *table, const struct p2p_id *
 	for (i = 0; i < table->column_count; i++)
 		if (p2p_id_cmp(&table->columns[i].id, id) == 0)
 			return table->columns[i].slot == UINT32_MAX ? P2P_SCHEMAMAP_NONE : i;
+	for (i = 0; i < table->dropped_count; i++)
+		if (p2p_id_cmp(&table->dropped[i], id) == 0)
+			return P2P_SCHEMAMAP_DROPPED;
 	return P2P_SCHEMAMAP_NONE;
 }
 

@@ -5,11 +5,12 @@
 #include "crdt/authority.h"
 #include "crdt/schema.h"
 
-#define P2P_SCHEMAMAP_NONE UINT32_MAX /* no such column here */
+#define P2P_SCHEMAMAP_NONE    UINT32_MAX       /* no such column here (yet) */
+#define P2P_SCHEMAMAP_DROPPED (UINT32_MAX - 1) /* there was one */
 
 struct p2p_schemamap {
 	struct p2p_hash schema;
-	uint32_t *columns; /* owned: index into p2p_table.columns, or NONE */
+	uint32_t *columns; /* owned: index into p2p_table.columns, NONE or DROPPED */
 	uint32_t count;	   /* columns of the record */
 	bool generated;	   /* identity kind of the record */
 };

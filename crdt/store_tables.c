@@ -57,6 +57,26 @@ int p2p_store_setup(struct p2p_store *store, struct p2p_error *err)
 
 /* --- columns and slots ------------------------------------------------------------------------ */
 
+/* The column of an id has this slot; without one it was dropped. */
+static int slot_read(struct p2p_table *table, const void *id, uint32_t slot)
+{
+	struct p2p_id *grown;
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		if (memcmp(table->columns[i].id.bytes, id, P2P_ID_BYTES) == 0) {
+			if (!(table->columns[i].flags & P2P_COLUMN_GENERATED))
+				table->columns[i].slot = slot;
+			return 0;
+		}
+	grown = p2p_realloc(table->dropped, (table->dropped_count + 1) * sizeof(*grown));
+	if (!grown)
+		return SQLITE_NOMEM;
+	table->dropped = grown;
+	memcpy(grown[table->dropped_count++].bytes, id, P2P_ID_BYTES);
+	return SQLITE_OK;
+}
+
 /* Slots that the columns have; UINT32_MAX for those that have none. */
 static int slots_read(struct p2p_store *store, struct p2p_table *table)
 {
@@ -67,6 +87,7 @@ static int slots_read(struct p2p_store *store, struct p2p_table *table)
 
 	for (i = 0; i < table->column_count; i++)
 		table->columns[i].slot = UINT32_MAX;
+	table->dropped_count = 0;
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
 	while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
@@ -78,11 +99,7 @@ static int slots_read(struct p2p_store *store, struct p2p_table *table)
 			rc = SQLITE_CORRUPT;
 			break;
 		}
-		for (i = 0; i < table->column_count; i++)
-			if (!(table->columns[i].flags & P2P_COLUMN_GENERATED) &&
-			    memcmp(table->columns[i].id.bytes, sqlite3_column_blob(stmt, 0),
-				   P2P_ID_BYTES) == 0)
-				table->columns[i].slot = (uint32_t)slot;
+		rc = slot_read(table, sqlite3_column_blob(stmt, 0), (uint32_t)slot);
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "read the columns of");

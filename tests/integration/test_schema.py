@@ -1,0 +1,115 @@
+"""Applications migrate their own files while nodes run: added, renamed and dropped columns, rebuilt,
+dropped and late tables; VACUUM. Rows stay equal, and verify finds nothing."""
+from lib import Shared, check, main, rows
+
+SCHEMA = """
+CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b REAL);
+CREATE TABLE k(u TEXT PRIMARY KEY, v);
+INSERT INTO t(a) VALUES ('x'), ('y'), ('z');
+"""
+REBUILD = """
+BEGIN;
+CREATE TABLE t2(id INTEGER PRIMARY KEY, a TEXT, b REAL, d TEXT);
+INSERT INTO t2(id, a, b) SELECT id, a, b FROM t;
+DROP TABLE t;
+ALTER TABLE t2 RENAME TO t;
+COMMIT;
+"""
+
+
+def pair(world):
+    a = world.db("a.db", SCHEMA)
+    first = Shared(world.node("share", "a.db"))
+    world.node("join", first.ticket, "b.db").line("joined ")
+    return a, world.db("b.db")
+
+
+def nothing_waits(world, name):
+    """Changes that waited for a table or column are merged soon after it is there."""
+    for _ in range(200):
+        if not world.status(name)["waiting"]:
+            return
+        world.run("vector", name)  # a round through the node's loop
+    check(False, "%s still waits: %s" % (name, world.status(name)))
+
+
+def same(world, a, b, *tables):
+    world.level("a.db", "b.db")
+    for name in ("a.db", "b.db"):
+        nothing_waits(world, name)
+        world.run("verify", name)
+    for table in tables:
+        sql = "SELECT * FROM %s ORDER BY 1" % table
+        check(rows(a, sql) == rows(b, sql), "%s: %s %s" % (table, rows(a, sql), rows(b, sql)))
+
+
+def columns_come_are_renamed_and_go(world):
+    a, b = pair(world)
+    for conn in (a, b):
+        conn.execute("ALTER TABLE t ADD COLUMN c INTEGER DEFAULT 5")
+    a.execute("UPDATE t SET c = 9 WHERE id = 1")
+    b.execute("UPDATE t SET a = 'bb' WHERE id = 2")
+    same(world, a, b, "t")
+    for conn in (a, b):
+        conn.execute("ALTER TABLE t RENAME COLUMN b TO bb")
+    a.execute("UPDATE t SET bb = 1.5")
+    same(world, a, b, "t")
+    for conn in (a, b):
+        conn.execute("ALTER TABLE t DROP COLUMN bb")
+    b.execute("INSERT INTO t(a, c) VALUES ('new', 1)")
+    same(world, a, b, "t")
+
+
+def a_rebuilt_table_goes_on(world):
+    a, b = pair(world)
+    a.executescript(REBUILD)
+    a.execute("INSERT INTO t(a) VALUES ('rebuilt')")
+    b.executescript(REBUILD)
+    b.execute("UPDATE t SET d = 'dd' WHERE id = 1")
+    same(world, a, b, "t")
+
+
+def a_dropped_table_stops_nothing(world):
+    a, b = pair(world)
+    a.execute("DROP TABLE k")
+    b.execute("INSERT INTO k VALUES ('u', 1)")
+    b.execute("INSERT INTO t(a) VALUES ('b')")
+    a.execute("INSERT INTO t(a) VALUES ('a')")
+    world.level("a.db", "b.db")
+    sql = "SELECT id, a FROM t ORDER BY 1"
+    check(rows(a, sql) == rows(b, sql), "t: %s %s" % (rows(a, sql), rows(b, sql)))
+
+
+def a_late_table_gets_all(world):
+    a, b = pair(world)
+    a.execute("CREATE TABLE late(id INTEGER PRIMARY KEY, q)")
+    a.execute("INSERT INTO late VALUES (1, 2)")
+    world.run("enable", "a.db", "late")
+    world.level("a.db", "b.db")
+    b.execute("CREATE TABLE late(id INTEGER PRIMARY KEY, q)")
+    b.execute("INSERT INTO late VALUES (2, 3)")
+    same(world, a, b, "late", "t")
+
+
+def a_disabled_table_is_taken_up_again(world):
+    a, b = pair(world)
+    world.run("disable", "a.db", "k")
+    a.execute("INSERT INTO k VALUES ('alone', 1)")
+    b.execute("INSERT INTO k VALUES ('b', 2)")
+    world.level("a.db", "b.db")
+    check(rows(a, "SELECT u FROM k") == [("alone",)], "a stays alone")
+    world.run("enable", "a.db", "k")
+    same(world, a, b, "k", "t")
+    check(len(rows(a, "SELECT * FROM k")) == 2, "both rows are there")
+
+
+def vacuum_changes_nothing(world):
+    a, b = pair(world)
+    a.execute("VACUUM")
+    b.execute("VACUUM")
+    a.execute("INSERT INTO t(a) VALUES ('after')")
+    same(world, a, b, "t", "k")
+
+
+main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on, a_dropped_table_stops_nothing,
+      a_late_table_gets_all, a_disabled_table_is_taken_up_again, vacuum_changes_nothing])
