@@ -73,6 +73,7 @@ static int sealed(struct p2p_replica *replica)
 		p2p_vv_init(&replica->told);
 	}
 	p2p_replica_mark_head(replica);
+	replica->displaced_due = true;
 	if (!rc && replica->sync)
 		rc = p2p_sync_set_merged(replica->sync, head);
 	if (!rc && replica->sync)

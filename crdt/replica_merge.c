@@ -365,6 +365,27 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 	return rc;
 }
 
+/* With a live peer only: what nobody hears of needs no look. */
+static int displaced_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+			  struct p2p_error *err)
+{
+	int rc;
+
+	if (!replica->displaced_due || !replica->peers)
+		return 0;
+	if (now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS ||
+	    p2p_capture_unfolded(replica->capture) || p2p_capture_provisional(replica->capture)) {
+		sooner(next, now.ms + FOLD_IDLE_MS / 4);
+		return 0;
+	}
+	rc = p2p_replica_displaced_look(replica, err);
+	if (rc == P2P_EBUSY)
+		sooner(next, now.ms + FOLD_IDLE_MS / 4);
+	else
+		sooner(next, now.ms);
+	return rc == P2P_EBUSY ? 0 : rc;
+}
+
 static int durable_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 			struct p2p_error *err)
 {
@@ -447,6 +468,8 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 		rc = again_turn(replica, now, next, err);
 	if (!rc && !replica->more)
 		rc = fold_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = displaced_turn(replica, now, next, err);
 	if (!rc)
 		rc = durable_turn(replica, now, next, err);
 	return rc ? rc : checkpoint_turn(replica, now, next, err);

@@ -45,12 +45,13 @@ struct p2p_replica {
 	P2p__V1__SchemaRef **hello_list;
 	struct sqlite3_stmt *data_version; /* owned */
 	int64_t data_version_seen;
-	size_t peers;	/* live sessions */
-	bool more;	/* rows of an enabled table are still to be taken */
-	bool unsynced;	/* merged, the WAL not synced since */
-	bool seal_due;	/* a session came up: what was written offline is sealed for it */
-	bool again_due; /* schema records came: what waited for them is merged again */
-	bool leave_id;	/* a peer proved that this id went on elsewhere */
+	size_t peers;	    /* live sessions */
+	bool more;	    /* rows of an enabled table are still to be taken */
+	bool unsynced;	    /* merged, the WAL not synced since */
+	bool seal_due;	    /* a session came up: what was written offline is sealed for it */
+	bool displaced_due; /* rows may have gone through a UNIQUE index, unseen */
+	bool again_due;	    /* schema records came: what waited for them is merged again */
+	bool leave_id;	    /* a peer proved that this id went on elsewhere */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
@@ -117,6 +118,10 @@ void p2p_replica_abort_fold(struct p2p_replica *replica);
 /* All of it, without anything merged. */
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
 		     struct p2p_error *err) P2P_MUST_CHECK;
+
+/* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
+ * is at rest and all is folded. P2P_EBUSY: later. */
+int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_again.c: changes of tables or columns that this file did not have when they came are
  * merged again from the log (design 4.5). */

@@ -42,6 +42,8 @@ static const char sql_columns[] = "SELECT name, type, \"notnull\", pk, hidden"
 static const char sql_key_index[] =
 	"SELECT x.name, x.coll FROM pragma_index_list(?1, 'main') AS l"
 	" JOIN pragma_index_xinfo(l.name, 'main') AS x WHERE l.origin = 'pk' AND x.key";
+static const char sql_unique[] = "SELECT 1 FROM pragma_index_list(?1, 'main')"
+				 " WHERE \"unique\" AND origin <> 'pk' LIMIT 1";
 /* Virtual tables whose name, and a line, begins the name ?1. */
 static const char sql_owners[] =
 	"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = 0"
@@ -337,6 +339,20 @@ static int object_read(sqlite3 *db, const char *name, struct p2p_table *out, boo
 	return result;
 }
 
+static int unique_read(sqlite3 *db, struct p2p_table *table)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = prepare(db, sql_unique, table->name, &stmt);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	table->has_unique = rc == SQLITE_ROW;
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+		return 0;
+	return schema_error(db, rc, NULL, table->name);
+}
+
 static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 {
 	bool strict = false, has_index = false;
@@ -353,6 +369,8 @@ static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 	rc = columns_read(db, out, strict);
 	if (!rc)
 		rc = key_index_read(db, out, &has_index);
+	if (!rc)
+		rc = unique_read(db, out);
 	return rc ? rc : key_fill(out, has_index);
 }
 

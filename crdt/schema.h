@@ -50,6 +50,7 @@ struct p2p_table {
 	enum p2p_table_state state;
 	bool generated_identity; /* lone INTEGER PRIMARY KEY */
 	bool without_rowid;
+	bool has_unique;	    /* a UNIQUE index besides the key's */
 	struct p2p_column *columns; /* owned, in declared order */
 	uint32_t column_count;
 	struct p2p_id *dropped; /* owned: columns that were here once */

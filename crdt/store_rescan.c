@@ -19,6 +19,7 @@ struct rescan {
 	struct p2p_buf key;   /* encoded identity */
 	struct p2p_buf bytes; /* of a key */
 	uint64_t rows;
+	bool count_only;
 };
 
 /* The identity of the row that shows these key values, encoded. P2P_ENOENT: nobody's;
@@ -153,7 +154,7 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	if (rc != P2P_ENOENT)
 		return rc;
 	scan->rows++;
-	return p2p_store_journal_key(scan->store, scan->table, key);
+	return scan->count_only ? 0 : p2p_store_journal_key(scan->store, scan->table, key);
 }
 
 static int scan_states(struct rescan *scan)
@@ -183,30 +184,74 @@ static int scan_states(struct rescan *scan)
 	return rc;
 }
 
+static int scan_init(struct rescan *scan, struct p2p_store *store, struct p2p_table *table)
+{
+	int rc;
+
+	memset(scan, 0, sizeof(*scan));
+	scan->store = store;
+	scan->table = table;
+	rc = p2p_apptable_init(&scan->app, store, table);
+	p2p_numbers_init(&scan->numbers, &scan->app, store->log);
+	p2p_rowstate_init(&scan->state);
+	p2p_buf_init(&scan->key, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&scan->bytes, P2P_RECORD_BYTES_MAX);
+	return rc;
+}
+
+static void scan_deinit(struct rescan *scan)
+{
+	p2p_numbers_deinit(&scan->numbers);
+	p2p_apptable_deinit(&scan->app);
+	p2p_rowstate_deinit(&scan->state);
+	p2p_buf_deinit(&scan->key);
+	p2p_buf_deinit(&scan->bytes);
+}
+
 static int rescan_table(struct p2p_store *store, struct p2p_table *table, uint64_t *rows)
 {
 	struct rescan scan;
-	int rc;
+	int rc = scan_init(&scan, store, table);
 
-	memset(&scan, 0, sizeof(scan));
-	scan.store = store;
-	scan.table = table;
-	rc = p2p_apptable_init(&scan.app, store, table);
-	p2p_numbers_init(&scan.numbers, &scan.app, store->log);
-	p2p_rowstate_init(&scan.state);
-	p2p_buf_init(&scan.key, P2P_RECORD_BYTES_MAX);
-	p2p_buf_init(&scan.bytes, P2P_RECORD_BYTES_MAX);
 	if (!rc)
 		rc = scan_table(&scan);
 	if (!rc)
 		rc = scan_states(&scan);
 	*rows += scan.rows;
-	p2p_numbers_deinit(&scan.numbers);
-	p2p_apptable_deinit(&scan.app);
-	p2p_rowstate_deinit(&scan.state);
-	p2p_buf_deinit(&scan.key);
-	p2p_buf_deinit(&scan.bytes);
+	scan_deinit(&scan);
 	return rc;
+}
+
+int p2p_store_missing(struct p2p_store *store, struct p2p_table *table, bool journal,
+		      uint64_t *out_rows)
+{
+	struct rescan scan;
+	int rc = scan_init(&scan, store, table);
+
+	p2p_require(p2p_store_in_transaction(store));
+	scan.count_only = !journal;
+	if (!rc)
+		rc = scan_states(&scan);
+	*out_rows = scan.rows;
+	scan_deinit(&scan);
+	return rc;
+}
+
+int p2p_store_state_count(struct p2p_store *store, const struct p2p_table *table, uint64_t *out)
+{
+	sqlite3_stmt *stmt = NULL;
+	char sql[64];
+	int rc;
+
+	(void)sqlite3_snprintf(sizeof(sql), sql, "SELECT count(*) FROM main.p2p_row_%u",
+			       table->number);
+	rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		*out = (uint64_t)sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc == SQLITE_ROW ? 0 : p2p_store_error(store, rc, NULL, "count the states of");
 }
 
 int p2p_store_rescan(struct p2p_store *store, const struct p2p_table *table, uint64_t *out_rows,

@@ -232,6 +232,27 @@ static uint64_t waiting(size_t node)
 	return status.waiting;
 }
 
+/* No trigger tells of the row that a REPLACE pushes out through a UNIQUE index. */
+static void a_row_that_is_replaced_through_a_unique_index_goes_everywhere(void **state)
+{
+	(void)state;
+	begin_with(10, 2,
+		   "CREATE TABLE user(id INTEGER PRIMARY KEY, mail TEXT UNIQUE, n INTEGER);"
+		   "INSERT INTO user(mail) VALUES('a'),('b')");
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_sql(&cluster, 0, "INSERT OR REPLACE INTO user(mail, n) VALUES('a', 1)");
+	cluster_run(&cluster, 3000);
+	assert_true(cluster_settle(&cluster, 5000));
+	expect_rows(1, "SELECT * FROM user ORDER BY 1", "|2|'b'|NULL\n|3|'a'|1\n");
+	cluster_sql(&cluster, 1, "UPDATE OR REPLACE user SET mail = 'b' WHERE id = 3");
+	cluster_run(&cluster, 3000);
+	assert_true(cluster_settle(&cluster, 5000));
+	expect_rows(0, "SELECT * FROM user ORDER BY 1", "|3|'b'|1\n");
+	assert_true(cluster_equal(&cluster));
+	cluster_deinit(&cluster);
+}
+
 /* R59: changes of a table that a node does not have are kept, and applied after its migration. */
 static void r59_a_table_that_comes_later_gets_all_that_came_before(void **state)
 {
@@ -535,6 +556,7 @@ int main(void)
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
+		cmocka_unit_test(a_row_that_is_replaced_through_a_unique_index_goes_everywhere),
 		cmocka_unit_test(r59_a_table_that_comes_later_gets_all_that_came_before),
 		cmocka_unit_test(r59_a_column_that_comes_later_gets_all_that_came_before),
 		cmocka_unit_test(r05_all_are_equal_after_a_storm),
