@@ -107,6 +107,7 @@ class Stage:
             "always" in when
             or ("no-shared" in when and not SHARED)
             or ("no-root" in when and os.geteuid() != 0)
+            or ("no-netns" in when and not namespaces_work())
             or ("root" in when and os.geteuid() == 0)
             or ("sanitizer" in when and self.sanitized)
         )
@@ -156,6 +157,17 @@ class Stage:
         return counts
 
 
+def namespaces_work():
+    """Whether this machine (a container, a chroot) lets us make network namespaces."""
+    name = "p2pprobe%d" % os.getpid()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
+    made = subprocess.run(["ip", "netns", "add", name], **quiet).returncode == 0
+    works = made and subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], **quiet).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", name], **quiet)
+    return works
+
+
 def allowed_skips():
     """name -> when a skip of it is all right (a name may have several lines), from tests/skips.txt."""
     skips = {}
@@ -163,7 +175,7 @@ def allowed_skips():
         for line in f:
             words = line.split(None, 2)
             if words and not words[0].startswith("#"):
-                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "root", "sanitizer"):
+                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "no-netns", "root", "sanitizer"):
                     raise Failed("tests/skips.txt: name, when, reason: " + line.strip())
                 skips.setdefault(words[0], set()).add(words[1])
     return skips

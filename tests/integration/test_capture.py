@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import lib
+from lan import available
 from lib import Failed, Shared, World, check
 
 PLAIN = os.environ.get("P2PNODE_PLAIN", "")
@@ -76,11 +77,9 @@ def the_same_search_finds_all_in_a_build_without_encryption(_world):
         print("     %d bytes captured, all %d found" % (size, len(found)))
 
 
-if os.geteuid() != 0 or not shutil.which("tcpdump") or not shutil.which("ip"):
-    print("needs root, tcpdump and iproute2: skipped")
-    sys.exit(77)
-if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
-    print("no network namespaces here: skipped")
+why_not = available() or (None if shutil.which("tcpdump") else "needs tcpdump")
+if why_not:
+    print("%s: skipped" % why_not)
     sys.exit(77)
 check(PLAIN, "P2PNODE_PLAIN names the build without encryption")
 try:
