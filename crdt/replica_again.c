@@ -111,11 +111,6 @@ int p2p_replica_again_look(struct p2p_replica *replica, struct p2p_error *err)
 
 /* --- the walk --------------------------------------------------------------------------------- */
 
-static int next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
-{
-	return p2p_body_reader_next(ctx, out_data, out_len);
-}
-
 static bool concerns(const struct p2p_again *again, const struct p2p_header *header)
 {
 	size_t i;
@@ -129,7 +124,8 @@ static bool concerns(const struct p2p_again *again, const struct p2p_header *hea
 static int apply(struct p2p_replica *replica, const struct p2p_stored *stored,
 		 const struct p2p_header *header, struct p2p_error *err)
 {
-	struct p2p_merge_source source = {header, stored->hash, NULL, next_record, true};
+	struct p2p_merge_source source = {header, stored->hash, NULL, p2p_replica_next_record,
+					  true};
 	struct p2p_merge_counts counts = {0};
 	struct p2p_body_reader *reader;
 	int rc = p2p_body_reader_open(replica->sidelog, stored, &reader);

@@ -244,15 +244,10 @@ void p2p_replica_mark_head(struct p2p_replica *replica)
 /* --- when the file is not where the log is -----------------------------------------------------
  */
 
-static int old_next(void *ctx, const uint8_t **out_data, size_t *out_len)
-{
-	return p2p_body_reader_next(ctx, out_data, out_len);
-}
-
 static int old_apply(struct p2p_replica *replica, const struct p2p_stored *stored,
 		     struct p2p_error *err)
 {
-	struct p2p_merge_source source = {.hash = stored->hash, .next = old_next};
+	struct p2p_merge_source source = {.hash = stored->hash, .next = p2p_replica_next_record};
 	struct p2p_body_reader *reader = NULL;
 	struct p2p_merge_counts counts = {0};
 	struct p2p_header header;

@@ -124,7 +124,7 @@ struct merging {
 	uint64_t changesets;
 };
 
-static int next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
+int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
 {
 	return p2p_body_reader_next(ctx, out_data, out_len);
 }
@@ -134,7 +134,7 @@ static int apply_stored(struct merging *m, const struct p2p_stored *stored,
 {
 	struct p2p_merge_source source = {.header = header,
 					  .hash = stored->hash,
-					  .next = next_record};
+					  .next = p2p_replica_next_record};
 	struct p2p_body_reader *reader;
 	int rc = p2p_body_reader_open(m->replica->sidelog, stored, &reader);
 

@@ -119,6 +119,9 @@ void p2p_replica_abort_fold(struct p2p_replica *replica);
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
 		     struct p2p_error *err) P2P_MUST_CHECK;
 
+/* p2p_body_reader_next() of ctx, as struct p2p_merge_source wants it. */
+int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len) P2P_MUST_CHECK;
+
 /* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
  * is at rest and all is folded. P2P_EBUSY: later. */
 int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
