@@ -306,6 +306,19 @@ static void author_grace(struct p2p_sync *sync, struct sync_peer *teller, const 
 	}
 }
 
+/* Its digest is ours: it has what we have, also what neither told the other because it was heard
+ * from the author. */
+static int take_equal(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < sync->vector.count && !rc; i++)
+		if (sync->vector.entries[i].seq)
+			rc = have_put(peer, &sync->vector.entries[i]);
+	return rc;
+}
+
 int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Have *have)
 {
 	bool first = !peer->have_known;
@@ -326,12 +339,17 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 		if (rc)
 			return rc;
 	}
+	p2p_vv_digest(&sync->vector, &ours);
+	if (!have->full && !have->n_entries && have->digest.len) {
+		if (p2p_hash_cmp(&ours, &theirs) != 0)
+			peer->tell_full = peer->ask_full = true;
+		else
+			rc = take_equal(sync, peer);
+		if (rc)
+			return rc;
+	}
 	pushed_from(sync, peer);
 	sync_check_caught_up(sync, peer);
-	p2p_vv_digest(&sync->vector, &ours);
-	if (!have->full && !have->n_entries && have->digest.len &&
-	    p2p_hash_cmp(&ours, &theirs) != 0)
-		peer->tell_full = peer->ask_full = true;
 	if (have->want_full)
 		peer->tell_full = true;
 	if (peer->tell_full)

@@ -93,6 +93,33 @@ static void r25_ten_thousand_updates_of_one_cell_travel_as_one_row(void **state)
 	cluster_deinit(&cluster);
 }
 
+/* Two who heard a change from its author need not tell each other; they find out all the same. */
+static void level_peers_know_of_one_another_that_they_are(void **state)
+{
+	struct p2p_sync_peer_status status;
+	size_t a, b, i;
+
+	(void)state;
+	begin(7, 4);
+	cluster_connect_all(&cluster);
+	for (i = 0; i < 40; i++) {
+		cluster_sql(&cluster, i % 4, "INSERT INTO note(text) VALUES('again')");
+		cluster_run(&cluster, 30);
+	}
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_run(&cluster, 3000);
+	for (a = 0; a < 4; a++)
+		for (b = 0; b < 4; b++) {
+			if (a == b)
+				continue;
+			assert_true(p2p_sync_peer_status(p2p_replica_sync(cluster.nodes[a].replica),
+							 cluster.links[a][b].handle, &status));
+			assert_int_equal(status.behind, 0);
+			assert_int_equal(status.ahead, 0);
+		}
+	cluster_deinit(&cluster);
+}
+
 static void the_same_number_on_two_nodes_is_two_rows(void **state)
 {
 	(void)state;
@@ -552,6 +579,7 @@ int main(void)
 		cmocka_unit_test(joiner_gets_the_rows_that_were_there),
 		cmocka_unit_test(writes_cross_both_ways),
 		cmocka_unit_test(r25_ten_thousand_updates_of_one_cell_travel_as_one_row),
+		cmocka_unit_test(level_peers_know_of_one_another_that_they_are),
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),

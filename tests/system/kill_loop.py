@@ -1,0 +1,178 @@
+"""kill -9 at random moments: three nodes on one machine, an application on each that commits all the
+time, nodes (and applications) killed again and again and started again; then everything is checked
+(real.py). Kills fall in the middle of merges, freezes, handshakes and starts.
+
+Usage: kill_loop.py [--kills N] [--seed N] [--mesh N] [--check N] [--only WORLD]
+  --kills N   how many processes are killed in all (default 300)
+  --mesh N    a new mesh after so many kills (default 100)
+  --check N   rest and check after so many kills (default 10)
+  --only W    only this mesh of the series, as a failure named it
+"""
+import argparse
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import real
+from lib import Failed, Shared, World, check
+from real import Logs, Site, at_rest, level, report
+
+NAMES = ("a", "b", "c")
+
+
+class Mesh:
+    """One mesh that lives through some kills."""
+
+    def __init__(self, world, seed):
+        self.world, self.random, self.logs = world, random.Random(seed), Logs()
+        self.kills = self.application_kills = self.early_kills = self.checks = self.all_at_once = 0
+        self.slowest = 0.0
+        self.tick = threading.Event()  # never set: an application writes while this waits
+        # an address of its own on the loopback network: a port that is free there stays free
+        base = "127.%d.%d." % (1 + os.getpid() % 250, self.random.randrange(256))
+        self.sites = []
+        for i, name in enumerate(NAMES):
+            folder = world.path(name)
+            os.mkdir(folder)
+            site = Site(world, name, folder, seed=seed, pause_ms=4)
+            site.address = base + str(10 + i)
+            site.arguments = ["--no-discovery", "--listen", site.address + ":0"]
+            self.sites.append(site)
+
+    def begin(self):
+        first = self.sites[0]
+        conn = first.connect()
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.executescript(real.SCHEMA)
+        conn.close()
+        shared = Shared(first.start("share", first.db, "--uses", "2"))
+        self.world.processes.append(first.node)
+        self.keep_port(first, shared.address)
+        for site in self.sites[1:]:
+            site.start("join", shared.ticket, site.db)
+            self.world.processes.append(site.node)
+            self.keep_port(site, site.node.line("node ").split(" ")[1])
+            site.node.line("joined ")
+        for site in self.sites:
+            site.write()
+
+    def keep_port(self, site, address):
+        """From now on it listens there, and the others know."""
+        site.arguments[:] = [*site.arguments[:-1], address]
+        for other in self.sites:
+            if other is not site:
+                other.arguments[:0] = ["--seed", address]
+
+    def kill(self, site):
+        self.world.processes.remove(site.node)
+        self.early_kills += not site.node.seen
+        site.kill()
+        self.kills += 1
+        if self.random.random() < 0.3 and site.application:
+            site.kill_application()
+            self.application_kills += 1
+
+    def start(self, site):
+        site.run()
+        self.world.processes.append(site.node)
+        if not site.application:
+            site.write()
+
+    def round(self):
+        """A random moment, one kill or several, and the start after it, sometimes killed at once."""
+        self.tick.wait(self.random.random() * 0.12)
+        if self.random.random() < 0.6:
+            for site in self.sites:
+                site.up()
+        victims = [self.random.choice(self.sites)]
+        if self.random.random() < 0.15:
+            victims = list(self.sites)
+            self.all_at_once += 1
+        for site in victims:
+            self.kill(site)
+        if self.random.random() < 0.5:
+            self.tick.wait(self.random.random() * 0.1)  # applications write beside a dead node
+        for site in victims:
+            self.start(site)
+
+    def rest(self):
+        for site in self.sites:
+            site.pause()
+        for site in self.sites:
+            site.up()
+        self.slowest = max(self.slowest, level(self.sites))
+        total = at_rest(self.sites, self.logs)
+        self.checks += 1
+        for site in self.sites:
+            check(len(site.replicas) == 1, "%s took a new replica id after a kill: %s" % (site.name, site.replicas))
+            site.go()
+        return total
+
+
+def one_mesh(seed, kills, every):
+    with World() as world:
+        mesh = Mesh(world, seed)
+        mesh.begin()
+        checked = 0
+        while mesh.kills < kills:
+            mesh.round()
+            if mesh.kills - checked >= every:
+                checked = mesh.kills
+                mesh.rest()
+        total = mesh.rest()
+        for site in mesh.sites:
+            site.kill_application()
+            site.node.stop(signal.SIGTERM)
+        commits = sum(site.commits() for site in mesh.sites)
+        print("     mesh %d: %d kills, %d commits, %d changesets, %d rows equal, level after at most %.2f s"
+              % (seed, mesh.kills, commits, len(mesh.logs.seen), total, mesh.slowest), flush=True)
+        return mesh, commits
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="kill_loop.py", usage=__doc__)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--mesh", type=int, default=100)
+    parser.add_argument("--check", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int)
+    options = parser.parse_args()
+    began, meshes, commits, seed = time.monotonic(), [], 0, options.seed
+    while sum(m.kills for m in meshes) < options.kills:
+        this = options.only if options.only is not None else seed
+        left = options.kills - sum(m.kills for m in meshes)
+        try:
+            mesh, wrote = one_mesh(this, min(left, options.mesh), options.check)
+        except Failed as why:
+            print("FAIL a_kill_loses_nothing: %s\n     again: kill_loop.py --only %d --kills %d --mesh %d --check %d"
+                  % (why, this, options.mesh, options.mesh, options.check))
+            return 1
+        meshes.append(mesh)
+        commits += wrote
+        seed += 1
+
+    def total(what):
+        return sum(getattr(mesh, what) for mesh in meshes)
+
+    seconds = time.monotonic() - began
+    print("ok   a_kill_loses_nothing (%d kills in %d meshes, %d while starting, all nodes at once %d times, "
+          "%d applications killed, %d commits acknowledged, %d checks, %.0f s)"
+          % (total("kills"), len(meshes), total("early_kills"), total("all_at_once"), total("application_kills"),
+             commits, total("checks"), seconds))
+    report("kill_loop", "kill -9", "tests/system/kill_loop.py --kills %d --seed %d" % (options.kills, options.seed), [
+        ["nodes killed (kill -9)", total("kills")], ["of these while they started", total("early_kills")],
+        ["times that all nodes were killed at once", total("all_at_once")],
+        ["applications killed (kill -9)", total("application_kills")],
+        ["commits acknowledged to applications", commits],
+        ["changesets signed", sum(len(m.logs.seen) for m in meshes)],
+        ["acknowledged commits lost", 0], ["databases damaged", 0], ["seq used twice", 0],
+        ["checks of everything", total("checks")],
+        ["slowest way from the last start to level, s", round(max(m.slowest for m in meshes), 2)],
+        ["seconds", round(seconds)]], ["what the kernel held in memory survives a kill; power_cut.py cuts the power"])
+    return 0
+
+
+sys.exit(main())
