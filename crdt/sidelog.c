@@ -43,6 +43,7 @@ static const char *const sql_texts[SIDELOG_COUNT] = {
 		"INSERT INTO changeset VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
 	[SIDELOG_CHANGE_GET] = "SELECT hash, signature, stamp, group_pos, group_last, total,"
 			       " segments, have, journal, header FROM changeset WHERE id = ?1",
+	[SIDELOG_CHANGE_PROGRESS] = "SELECT segments, have FROM changeset WHERE id = ?1",
 	[SIDELOG_CHANGE_HAVE] = "UPDATE changeset SET have = ?2 WHERE id = ?1",
 	[SIDELOG_CHANGE_BODY] = "SELECT body FROM changeset WHERE id = ?1 AND body NOT NULL",
 	[SIDELOG_CHANGE_BODY_SET] = "UPDATE changeset SET have = 1, body = ?2 WHERE id = ?1",
@@ -315,7 +316,6 @@ int p2p_sidelog_commit(struct p2p_sidelog *log, struct p2p_error *err)
 		return 0;
 	}
 	/* After a failed fsync nobody knows what is on the disk: what was cached is not trusted. */
-	log->touched = true;
 	if (strcmp(log->path, ":memory:") == 0) {
 		p2p_sidelog_rollback(log);
 		return rc;

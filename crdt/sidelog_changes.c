@@ -371,33 +371,47 @@ static int have_set(struct p2p_sidelog *log, int64_t key, uint32_t have)
 	return sidelog_run(log, stmt, "write");
 }
 
+/* How far a changeset is, without its header, which can be far greater than a segment. */
+static int progress_get(struct p2p_sidelog *log, int64_t key, uint32_t *out_segments,
+			uint32_t *out_have)
+{
+	sqlite3_stmt *stmt;
+	int rc = sidelog_statement(log, SIDELOG_CHANGE_PROGRESS, &stmt);
+
+	if (rc)
+		return rc;
+	if (sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK)
+		return P2P_ENOMEM;
+	rc = sidelog_row(log, stmt);
+	*out_segments = rc ? 0 : (uint32_t)sqlite3_column_int64(stmt, 0);
+	*out_have = rc ? 0 : (uint32_t)sqlite3_column_int64(stmt, 1);
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
 int p2p_sidelog_put_segment(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t seq,
 			    uint32_t index, const void *data, size_t len)
 {
-	struct p2p_stored stored;
 	struct sidelog_replica *replica;
+	uint32_t segments, have;
 	int64_t number, key;
 	int rc;
 
 	p2p_require(p2p_sidelog_in_transaction(log));
 	p2p_require(len <= P2P_SEGMENT_BYTES);
-	rc = p2p_sidelog_get(log, id, seq, &stored);
-	if (rc)
-		return rc == P2P_ENOENT ? P2P_EINVAL : rc;
 	replica = sidelog_find(log, id, &number);
-	p2p_require(replica != NULL); /* the changeset was found under it */
-	rc = sidelog_key(number, seq, &key);
-	if (!rc && (index != stored.segments_have || index >= stored.segment_count))
-		rc = P2P_EINVAL;
+	if (!replica || sidelog_key(number, seq, &key))
+		return P2P_EINVAL;
+	rc = progress_get(log, key, &segments, &have);
+	if (rc == P2P_ENOENT || (!rc && (index != have || index >= segments)))
+		return P2P_EINVAL;
 	if (!rc)
-		rc = stored.segment_count == 1
-			     ? body_set(log, key, data, len)
-			     : sidelog_put_early_segment(log, key, index, data, len);
-	if (!rc && stored.segment_count > 1)
+		rc = segments == 1 ? body_set(log, key, data, len)
+				   : sidelog_put_early_segment(log, key, index, data, len);
+	if (!rc && segments > 1)
 		rc = have_set(log, key, index + 1);
-	if (!rc && index + 1 == stored.segment_count)
+	if (!rc && index + 1 == segments)
 		rc = head_advance(log, number, replica);
-	p2p_stored_deinit(&stored);
 	return rc;
 }
 

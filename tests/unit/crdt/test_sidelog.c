@@ -13,7 +13,11 @@
 // cmocka needs the four above
 #include <cmocka.h>
 
+#include <sqlite3.h>
+
 #include "crdt/sidelog.h"
+#include "crdt/sidelog_private.h"
+#include "tests/support/memfault.h"
 #include "proto/limits.h"
 #include "proto/mem.h"
 
@@ -113,6 +117,31 @@ static void heads_move_only_over_what_is_whole(void **state)
 	assert_int_equal(head_of(&other), 0);
 }
 
+/* A header names up to 16 384 segments: read again with each, it made the cost of a changeset the
+ * square of its size. */
+static void a_segment_costs_the_same_whatever_the_header(void **state)
+{
+	static uint8_t raw[P2P_HEADER_BYTES_MAX], segment[P2P_SEGMENT_BYTES];
+	struct p2p_stored at = stored(&me, 1, P2P_SEGMENTS_MAX);
+	uint64_t before;
+	uint32_t i;
+
+	(void)state;
+	at.raw = raw;
+	at.raw_len = sizeof(raw);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_put_header(sidelog, &at), 0);
+	before = memfault_bytes();
+	for (i = 0; i < 4; i++)
+		assert_int_equal(p2p_sidelog_put_segment(sidelog, &me, 1, i, segment, 1), 0);
+	assert_true(memfault_bytes() - before < P2P_SEGMENT_BYTES);
+	assert_int_equal(p2p_sidelog_put_segment(sidelog, &me, 1, 5, segment, 1), P2P_EINVAL);
+	assert_int_equal(p2p_sidelog_put_segment(sidelog, &me, 2, 0, segment, 1), P2P_EINVAL);
+	assert_int_equal(p2p_sidelog_put_segment(sidelog, &me, 0, 0, segment, 1), P2P_EINVAL);
+	assert_int_equal(p2p_sidelog_put_segment(sidelog, &other, 1, 0, segment, 1), P2P_EINVAL);
+	p2p_sidelog_rollback(sidelog);
+}
+
 static void the_same_again_is_known_and_another_is_a_fork(void **state)
 {
 	struct p2p_stored at = stored(&me, 1, 0);
@@ -148,6 +177,74 @@ static void dropping_takes_the_tail_and_the_head_goes_back(void **state)
 	assert_int_equal(p2p_sidelog_get(sidelog, &me, 3, &at), P2P_ENOENT);
 	assert_int_equal(p2p_sidelog_get(sidelog, &me, 2, &at), 0);
 	p2p_stored_deinit(&at);
+}
+
+static int refuse(void *ctx)
+{
+	(void)ctx;
+	return 1;
+}
+
+static void end_without_effect(bool commit)
+{
+	if (!commit) {
+		p2p_sidelog_rollback(sidelog);
+		return;
+	}
+	(void)sqlite3_commit_hook(sidelog->db, refuse, NULL);
+	assert_int_not_equal(p2p_sidelog_commit(sidelog, NULL), 0);
+	if (sidelog->db) /* of a file it is a new one */
+		(void)sqlite3_commit_hook(sidelog->db, NULL, NULL);
+}
+
+/* A replica that was first met, a head that moved on, one that went back: all of it is forgotten,
+ * in memory as in the file, and the numbers of replicas stay without a hole. */
+static void what_is_rolled_back_is_forgotten(bool commit)
+{
+	static const struct p2p_id third = {{4}};
+
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&me, 1, 0) || put(&me, 2, 0), 0);
+	assert_int_equal(p2p_sidelog_commit(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&other, 1, 2), 0); /* no head moves: only the replica is new */
+	end_without_effect(commit);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&third, 1, 0), 0);
+	assert_int_equal(put(&other, 1, 0), 0);
+	assert_int_equal(p2p_sidelog_commit(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&me, 3, 0), 0);
+	end_without_effect(commit);
+	assert_int_equal(head_of(&me), 2);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_drop(sidelog, &me, 2), 0);
+	assert_int_equal(head_of(&me), 1);
+	end_without_effect(commit);
+	assert_int_equal(head_of(&me), 2);
+	assert_int_equal(head_of(&other), 1);
+	assert_int_equal(head_of(&third), 1);
+}
+
+static void a_rollback_forgets_what_was_only_in_memory(void **state)
+{
+	(void)state;
+	what_is_rolled_back_is_forgotten(false);
+	reopen();
+	assert_int_equal(head_of(&me), 2);
+	assert_int_equal(head_of(&other), 1);
+}
+
+static void a_failed_commit_forgets_what_was_only_in_memory(void **state)
+{
+	struct p2p_sidelog *file = sidelog;
+
+	(void)state;
+	what_is_rolled_back_is_forgotten(true);
+	assert_int_equal(p2p_sidelog_open(":memory:", NULL, &sidelog, NULL), 0);
+	what_is_rolled_back_is_forgotten(true);
+	p2p_sidelog_close(sidelog);
+	sidelog = file;
 }
 
 /* Writes records of these sizes and reads them back. */
@@ -252,6 +349,34 @@ static void a_body_that_ends_inside_a_record_is_refused(void **state)
 	}
 }
 
+/* With segments in the file already, with one that fills, and with nothing. */
+static void a_body_that_is_given_up_leaves_nothing(void **state)
+{
+	static const uint8_t bytes[3 * P2P_SEGMENT_BYTES + 1];
+	static const size_t sizes[] = {0, 1, P2P_SEGMENT_BYTES, sizeof(bytes)};
+	static const size_t exact[] = {P2P_SEGMENT_BYTES - 3};
+	struct p2p_body_writer *writer;
+	struct p2p_buf segment;
+	size_t i, live;
+
+	(void)state;
+	p2p_buf_init(&segment, P2P_SEGMENT_BYTES);
+	body_round_trip(exact, 1, 1); /* what the log itself keeps is there from now on */
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		live = memfault_live();
+		assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+		assert_int_equal(p2p_body_writer_open(sidelog, &me, 2, &writer), 0);
+		assert_int_equal(p2p_body_writer_put(writer, bytes, sizes[i]), 0);
+		p2p_body_writer_close(writer);
+		p2p_sidelog_rollback(sidelog);
+		assert_int_equal(memfault_live(), live);
+	}
+	p2p_body_writer_close(NULL);
+	assert_int_equal(p2p_sidelog_get_segment(sidelog, &me, 2, 0, &segment), P2P_ENOENT);
+	body_round_trip(exact, 1, 1); /* the number is free */
+	p2p_buf_deinit(&segment);
+}
+
 static int count_peer(void *ctx, const struct p2p_known_peer *peer)
 {
 	assert_string_equal(peer->address, "10.0.0.1:5");
@@ -334,11 +459,19 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(heads_move_only_over_what_is_whole, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_segment_costs_the_same_whatever_the_header, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(the_same_again_is_known_and_another_is_a_fork,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(dropping_takes_the_tail_and_the_head_goes_back,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_rollback_forgets_what_was_only_in_memory, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_failed_commit_forgets_what_was_only_in_memory,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(bodies_of_any_size_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_body_that_is_given_up_leaves_nothing, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_body_that_ends_inside_a_record_is_refused, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(lists_come_back_once_each, setup, teardown),
@@ -347,6 +480,7 @@ int main(void)
 	};
 	unsigned char key[32], seed[32] = {5};
 
+	memfault_install(false);
 	if (sodium_init() < 0 || crypto_sign_seed_keypair(key, secret, seed))
 		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);

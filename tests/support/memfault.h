@@ -1,0 +1,21 @@
+/* Memory that runs out on request: the library's own allocations and SQLite's are counted, and the
+ * one that a test names fails, alone or with all that follow. */
+#ifndef P2P_TESTS_SUPPORT_MEMFAULT_H
+#define P2P_TESTS_SUPPORT_MEMFAULT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Before the first other call of the library and of SQLite. sqlite: its allocations, too. */
+void memfault_install(bool sqlite);
+/* The nth allocation from now on fails (0: the next one); sticky: all after it, too. */
+void memfault_arm(uint64_t nth, bool sticky);
+/* All succeed again. Returns how many failed. */
+uint64_t memfault_disarm(void);
+/* Blocks of the library that are not freed. */
+size_t memfault_live(void);
+/* Bytes that the library asked for since memfault_install(). */
+uint64_t memfault_bytes(void);
+
+#endif
