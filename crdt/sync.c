@@ -365,9 +365,11 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 		if (now.ms - sync->second_ms >= 1000) {
 			peer->proofs = 0;
 			sync_check_clock(sync, peer);
-			sync_check_proof(sync, peer);
 		}
 		due = sync_have_tick(sync, peer);
+		if (due < next.ms)
+			next.ms = due;
+		due = sync_proof_tick(sync, peer);
 		if (due < next.ms)
 			next.ms = due;
 	}
@@ -414,6 +416,7 @@ bool p2p_sync_peer_status(const struct p2p_sync *sync, p2p_sync_peer handle,
 	}
 	out->ahead = ahead_of_us(sync, peer);
 	out->acked_seq = peer->acked_seq;
+	out->acks_ignored = peer->acks_ignored;
 	out->caught_up = peer->caught_up;
 	out->clock_refused = peer->clock_refused;
 	out->have_known = peer->have_known;

@@ -73,6 +73,7 @@ struct p2p_sync_event {
 	const char *text; /* borrowed for the call */
 };
 
+/* None of them may call back into the engine: what an event asks for is done after it. */
 struct p2p_sync_callbacks {
 	void *ctx;
 	/* Sends to a session. P2P_EBUSY: its queue is full, the engine goes on at
@@ -134,9 +135,10 @@ bool p2p_sync_next_ready(struct p2p_sync *sync, struct p2p_sync_group *out);
 void p2p_sync_hold(struct p2p_sync *sync, const struct p2p_id *replica, int code);
 
 struct p2p_sync_peer_status {
-	uint64_t behind;    /* changesets that I have and it lacks */
-	uint64_t ahead;	    /* changesets that it has and I lack */
-	uint64_t acked_seq; /* of my replica */
+	uint64_t behind;       /* changesets that I have and it lacks */
+	uint64_t ahead;	       /* changesets that it has and I lack */
+	uint64_t acked_seq;    /* of my replica */
+	uint64_t acks_ignored; /* duplicates, or of what this node never made (R11) */
 	bool caught_up, clock_refused, have_known;
 	int64_t clock_offset_ms;
 };

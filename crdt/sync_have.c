@@ -226,9 +226,34 @@ static int entry_read(const P2p__V1__VectorEntry *in, struct p2p_vv_entry *out)
 	return rc;
 }
 
-int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Ack *ack)
+/* One entry of an ack. Only what we made ourselves can be acknowledged to us; a duplicate, or what
+ * is of others, means nothing (R11). */
+static int take_durable(struct p2p_sync *sync, struct sync_peer *peer,
+			const struct p2p_vv_entry *entry)
 {
 	const struct sync_replica *own = sync_own(sync);
+	int rc;
+
+	if (p2p_id_cmp(&entry->replica, &own->id) != 0 || entry->seq <= peer->acked_seq) {
+		peer->acks_ignored++;
+		return 0;
+	}
+	if (entry->seq > own->merged.seq) {
+		/* it lies, or this disk was rolled back: that is decided by our own signature */
+		peer->acks_ignored++;
+		sync_ask_proof(sync, peer, &own->id, entry->seq);
+		return 0;
+	}
+	rc = have_put(peer, entry);
+	if (rc)
+		return rc;
+	peer->acked_seq = entry->seq;
+	sync_event(sync, P2P_SYNC_ACKED, peer->handle, &entry->replica, entry->seq, 0, "");
+	return 0;
+}
+
+int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Ack *ack)
+{
 	struct p2p_vv_entry entry;
 	size_t i;
 	int rc;
@@ -238,15 +263,9 @@ int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__
 	for (i = 0; i < ack->n_durable; i++) {
 		rc = entry_read(ack->durable[i], &entry);
 		if (!rc)
-			rc = have_put(peer, &entry);
+			rc = take_durable(sync, peer, &entry);
 		if (rc)
 			return rc;
-		if (p2p_id_cmp(&entry.replica, &own->id) != 0 || entry.seq <= peer->acked_seq)
-			continue;
-		if (entry.seq > own->merged.seq)
-			return P2P_EPROTO; /* nobody has what was never made */
-		peer->acked_seq = entry.seq;
-		sync_event(sync, P2P_SYNC_ACKED, peer->handle, &entry.replica, entry.seq, 0, "");
 	}
 	if (ack->credit_bytes > P2P_CREDIT_BYTES || peer->credit > UINT64_MAX / 2)
 		return P2P_EPROTO;
@@ -319,10 +338,26 @@ static int take_equal(struct p2p_sync *sync, struct sync_peer *peer)
 	return rc;
 }
 
+/* A digest alone: is something missing that was lost on the way? */
+static int take_digest(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_hash *theirs)
+{
+	uint64_t own = sync_own(sync)->merged.seq;
+	struct p2p_hash ours;
+	bool level;
+
+	p2p_vv_digest(&sync->vector, &ours);
+	level = p2p_hash_cmp(&ours, theirs) == 0;
+	if (!level || !peer->have_known || (peer->ack_missed && peer->ack_missed == own))
+		peer->tell_full = peer->ask_full = true;
+	/* it has all of ours, but its ack did not come: if so the next time too, it is lost */
+	peer->ack_missed = level && peer->acked_seq < own ? own : 0;
+	return level ? take_equal(sync, peer) : 0;
+}
+
 int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Have *have)
 {
 	bool first = !peer->have_known;
-	struct p2p_hash theirs, ours;
+	struct p2p_hash theirs;
 	size_t i;
 	int rc;
 
@@ -339,21 +374,19 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 		if (rc)
 			return rc;
 	}
-	p2p_vv_digest(&sync->vector, &ours);
-	if (!have->full && !have->n_entries && have->digest.len) {
-		if (p2p_hash_cmp(&ours, &theirs) != 0)
-			peer->tell_full = peer->ask_full = true;
-		else
-			rc = take_equal(sync, peer);
-		if (rc)
-			return rc;
-	}
+	if (!have->full && !have->n_entries && have->digest.len)
+		rc = take_digest(sync, peer, &theirs);
+	if (rc)
+		return rc;
 	pushed_from(sync, peer);
 	sync_check_caught_up(sync, peer);
-	if (have->want_full)
+	if (have->want_full) {
 		peer->tell_full = true;
+		peer->acked_told = 0; /* an ack may be what it misses */
+	}
 	if (peer->tell_full)
 		sync_tell(sync, peer);
+	sync_ack(sync, peer);
 	for (i = 0; i < have->n_entries && !have->full; i++) {
 		struct p2p_id id;
 
@@ -361,7 +394,8 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 			author_grace(sync, peer, &id);
 	}
 	sync_pull(sync);
-	if (first)
+	/* what it was told of it asks for itself */
+	if (first && p2p_vv_seq(&peer->told, &sync->config.replica) < sync_own(sync)->merged.seq)
 		sync_push(sync, peer);
 	return 0;
 }

@@ -78,6 +78,8 @@ struct sync_peer {
 	uint64_t grant;		 /* bytes that were used up and not granted again */
 	uint64_t acked_told;	 /* of its replica: durable here, and told */
 	uint64_t acked_seq;	 /* of the own replica: durable there */
+	uint64_t acks_ignored;	 /* duplicates, or of what is not ours */
+	uint64_t ack_missed;	 /* own seq that it has and did not acknowledge; 0: none */
 	uint64_t pushed;	 /* own seq that is under way to it or there */
 	uint64_t bulk;		 /* of these, sent as bulk: what is small would overtake it */
 	bool blocked;		 /* its queue is full */
@@ -160,8 +162,8 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 /* Compares what a peer says is the head of seq with ours, where both are known. */
 void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 		       const struct p2p_vv_entry *entry);
-/* A proof that does not come is a lie. */
-void sync_check_proof(struct p2p_sync *sync, struct sync_peer *peer);
+/* A proof that does not come is a lie. Returns when it is to be looked at again. */
+uint64_t sync_proof_tick(struct p2p_sync *sync, struct sync_peer *peer);
 void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
 	       uint64_t seq);
 

@@ -33,13 +33,17 @@ void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct 
 	peer->asked_ms = sync->now_ms;
 }
 
-void sync_check_proof(struct p2p_sync *sync, struct sync_peer *peer)
+uint64_t sync_proof_tick(struct p2p_sync *sync, struct sync_peer *peer)
 {
-	if (!peer->asked.seq || sync->now_ms - peer->asked_ms < SYNC_PROOF_MS)
-		return;
-	peer->asked_ms = sync->now_ms; /* once, if it stays */
-	sync_event(sync, P2P_SYNC_BAD_PEER, peer->handle, &peer->asked.replica, peer->asked.seq,
-		   P2P_ETIMEOUT, "it tells of changes that it does not prove");
+	if (!peer->asked.seq)
+		return UINT64_MAX;
+	if (sync->now_ms - peer->asked_ms >= SYNC_PROOF_MS) {
+		peer->asked_ms = sync->now_ms; /* once, if it stays */
+		sync_event(sync, P2P_SYNC_BAD_PEER, peer->handle, &peer->asked.replica,
+			   peer->asked.seq, P2P_ETIMEOUT,
+			   "it tells of changes that it does not prove");
+	}
+	return peer->asked_ms + SYNC_PROOF_MS;
 }
 
 /* Hash of a header that we have. P2P_ENOENT. */
