@@ -108,6 +108,7 @@ class Stage:
             or ("no-shared" in when and not SHARED)
             or ("no-root" in when and os.geteuid() != 0)
             or ("no-netns" in when and not namespaces_work())
+            or ("no-loop" in when and not loops_work())
             or ("root" in when and os.geteuid() == 0)
             or ("sanitizer" in when and self.sanitized)
         )
@@ -168,6 +169,12 @@ def namespaces_work():
     return works
 
 
+def loops_work():
+    """Whether this machine (a container) lets us mount file systems of our own from loop devices."""
+    probe = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "losetup", "--find"]
+    return subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def allowed_skips():
     """name -> when a skip of it is all right (a name may have several lines), from tests/skips.txt."""
     skips = {}
@@ -175,7 +182,7 @@ def allowed_skips():
         for line in f:
             words = line.split(None, 2)
             if words and not words[0].startswith("#"):
-                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "no-netns", "root", "sanitizer"):
+                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "no-netns", "no-loop", "root", "sanitizer"):
                     raise Failed("tests/skips.txt: name, when, reason: " + line.strip())
                 skips.setdefault(words[0], set()).add(words[1])
     return skips

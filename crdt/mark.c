@@ -1,5 +1,5 @@
-/* The mark; see mark.h. Layout: magic 8, machine 32, dev 8, inode 8, nonce 16, replica 16, seq 8,
- * head 32, checksum 16: big-endian, one write of fixed length. */
+/* The mark; see mark.h. Layout: magic 8, machine 32, dev 8, inode 8, nonce 16, next 16, replica 16,
+ * seq 8, head 32, checksum 16: big-endian, one write of fixed length. */
 #include "crdt/mark.h"
 
 #include <errno.h>
@@ -11,11 +11,11 @@
 
 #include "proto/buf.h"
 
-#define MARK_BYTES	    144
+#define MARK_BYTES	    160
 #define MARK_CHECKSUM_BYTES 16
 #define MARK_PATH_MAX	    4096
 
-static const uint8_t mark_magic[8] = "p2pmark1";
+static const uint8_t mark_magic[8] = "p2pmark2";
 
 static void machine_read(struct p2p_hash *out)
 {
@@ -86,13 +86,14 @@ int p2p_mark_read(struct p2p_mark *out, const char *state_dir)
 	out->dev = p2p_read_u64(&reader);
 	out->inode = p2p_read_u64(&reader);
 	p2p_read_into(&reader, out->nonce, P2P_MARK_NONCE_BYTES);
+	p2p_read_into(&reader, out->next, P2P_MARK_NONCE_BYTES);
 	p2p_read_into(&reader, out->replica.bytes, P2P_ID_BYTES);
 	out->seq = p2p_read_u64(&reader);
 	p2p_read_into(&reader, out->head.bytes, P2P_HASH_BYTES);
 	return p2p_reader_error(&reader);
 }
 
-static int mark_store(const char *path, const struct p2p_buf *buf)
+static int mark_store(const char *path, const struct p2p_buf *buf, bool durable)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), rc = 0;
 	ssize_t wrote;
@@ -102,12 +103,26 @@ static int mark_store(const char *path, const struct p2p_buf *buf)
 	wrote = pwrite(fd, buf->data, buf->len, 0);
 	if (wrote < 0 || (size_t)wrote != buf->len)
 		rc = errno == ENOSPC ? P2P_EFULL : P2P_EIO;
+	if (!rc && durable && fsync(fd) != 0)
+		rc = P2P_EIO;
 	if (close(fd) != 0 && !rc)
 		rc = P2P_EIO;
 	return rc;
 }
 
-int p2p_mark_write(const struct p2p_mark *mark, const char *state_dir)
+/* A file that is new is found again only when its directory is synced too. */
+static int directory_sync(const char *state_dir)
+{
+	int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return P2P_EIO;
+	rc = fsync(fd) == 0 ? 0 : P2P_EIO;
+	(void)close(fd); /* only read */
+	return rc;
+}
+
+int p2p_mark_write(const struct p2p_mark *mark, const char *state_dir, bool durable)
 {
 	uint8_t checksum[MARK_CHECKSUM_BYTES];
 	char path[MARK_PATH_MAX];
@@ -122,6 +137,7 @@ int p2p_mark_write(const struct p2p_mark *mark, const char *state_dir)
 	p2p_buf_put_u64(&buf, mark->dev);
 	p2p_buf_put_u64(&buf, mark->inode);
 	p2p_buf_put(&buf, mark->nonce, P2P_MARK_NONCE_BYTES);
+	p2p_buf_put(&buf, mark->next, P2P_MARK_NONCE_BYTES);
 	p2p_buf_put(&buf, mark->replica.bytes, P2P_ID_BYTES);
 	p2p_buf_put_u64(&buf, mark->seq);
 	p2p_buf_put(&buf, mark->head.bytes, P2P_HASH_BYTES);
@@ -130,7 +146,9 @@ int p2p_mark_write(const struct p2p_mark *mark, const char *state_dir)
 	p2p_buf_put(&buf, checksum, sizeof(checksum));
 	rc = p2p_buf_error(&buf);
 	if (!rc)
-		rc = mark_store(path, &buf);
+		rc = mark_store(path, &buf, durable);
+	if (!rc && durable)
+		rc = directory_sync(state_dir);
 	p2p_buf_deinit(&buf);
 	return rc;
 }

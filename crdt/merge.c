@@ -419,6 +419,28 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table, int
 	return p2p_numbers_touch(&target->numbers, number);
 }
 
+struct touch_all {
+	struct p2p_merge *merge;
+	struct p2p_table *table;
+};
+
+static int touch_each(void *ctx, int64_t number)
+{
+	struct touch_all *all = ctx;
+
+	return p2p_merge_touch_number(all->merge, all->table, number);
+}
+
+int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table)
+{
+	struct touch_all all = {merge, table};
+	int rc = p2p_merge_touch_table(merge, table);
+
+	if (rc || !table->generated_identity)
+		return rc;
+	return p2p_store_numbers_in_doubt(merge->config.store, table, touch_each, &all);
+}
+
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table)
 {
 	struct p2p_target *target;

@@ -62,6 +62,8 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table,
 			   int64_t number) P2P_MUST_CHECK;
 /* Rows of a table may be shown again that were parked, or must give way: looked at by finish(). */
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
+/* Every number of a table that may be shown where it should not, and its parked rows. */
+int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
 /* Projects what apply and touch_number left to project; before the caller's commit. After a
  * rollback, before p2p_store_reopen() and after p2p_store_load() call p2p_merge_reset() instead: it
  * drops what is pending, statements and what is kept of tables. */

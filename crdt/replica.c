@@ -223,6 +223,7 @@ static int begin_sync(struct p2p_replica *replica)
 int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
 	struct p2p_merge_config merge = {replica->store, replica->authority, replica->config.log};
+	uint64_t due = 0;
 	int rc = begin_capture(replica, err);
 
 	if (rc)
@@ -242,9 +243,15 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 		return p2p_error_set(err, rc, "start replicating '%s': %s", replica->db_path,
 				     p2p_strerror(rc));
 	}
+	replica->project_due = p2p_store_meta_get_u64(replica->store, "project", &due) == 0 && due;
 	replica->again_due = true; /* whatever waits: one look */
 	sync_ready(replica);	   /* the log may hold what was not merged when the process ended */
 	return 0;
+}
+
+int p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err)
+{
+	return p2p_walfile_sync(replica->store, err);
 }
 
 void p2p_replica_end(struct p2p_replica *replica)

@@ -83,6 +83,9 @@ int p2p_replica_disable(struct p2p_replica *replica, const char *const *names, s
 			struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_replica_rescan(struct p2p_replica *replica, const char *const *names, size_t count,
 		       uint64_t *out_rows, struct p2p_error *err) P2P_MUST_CHECK;
+/* What was committed to the database survives a power cut afterwards (fdatasync of its WAL).
+ * P2P_EIO, P2P_EFULL, P2P_EBUSY. */
+int p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* Captures and freezes what is journalled (vector, wait, verify, before a session's first Changes).
  */
 int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;

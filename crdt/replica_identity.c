@@ -142,13 +142,16 @@ int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err)
 
 /* --- the mark --------------------------------------------------------------------------------- */
 
-static bool nonce_is(const uint8_t nonce[P2P_MARK_NONCE_BYTES], const void *other, size_t len)
+/* The nonce of a file: the one in force, or the one that a start cut short was giving. */
+static bool nonce_is(const struct p2p_mark *mark, const void *other, size_t len)
 {
-	return len == P2P_MARK_NONCE_BYTES && memcmp(nonce, other, len) == 0;
+	return len == P2P_MARK_NONCE_BYTES &&
+	       (memcmp(mark->nonce, other, len) == 0 || memcmp(mark->next, other, len) == 0);
 }
 
 /* Everything says that the id is still this file's, this log's and this machine's. */
-static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here, bool *out)
+static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
+		      struct p2p_mark *out_mark, bool *out)
 {
 	uint8_t db[P2P_MARK_NONCE_BYTES], log[P2P_MARK_NONCE_BYTES];
 	struct p2p_vv_entry head;
@@ -166,8 +169,9 @@ static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here, 
 		rc = p2p_sidelog_head(replica->sidelog, &replica->id, &head);
 	if (rc)
 		return rc == P2P_ENOENT ? 0 : rc;
-	*out = p2p_mark_same_place(&mark, here) && nonce_is(mark.nonce, db, db_len) &&
-	       nonce_is(mark.nonce, log, log_len) && p2p_id_cmp(&mark.replica, &replica->id) == 0 &&
+	*out_mark = mark;
+	*out = p2p_mark_same_place(&mark, here) && nonce_is(&mark, db, db_len) &&
+	       nonce_is(&mark, log, log_len) && p2p_id_cmp(&mark.replica, &replica->id) == 0 &&
 	       head.seq >= mark.seq &&
 	       (head.seq > mark.seq || p2p_hash_cmp(&head.head, &mark.head) == 0);
 	return 0;
@@ -179,14 +183,14 @@ static int nonce_store_db(struct p2p_replica *replica, struct p2p_error *err)
 
 	if (rc)
 		return rc;
-	rc = p2p_store_meta_set(replica->store, "nonce", replica->mark.nonce, P2P_MARK_NONCE_BYTES);
+	rc = p2p_store_meta_set(replica->store, "nonce", replica->mark.next, P2P_MARK_NONCE_BYTES);
 	if (rc)
 		identity_error(replica, err, rc, "write to");
 	else
 		rc = p2p_store_commit(replica->store, err);
 	if (rc)
 		p2p_store_rollback(replica->store);
-	return rc;
+	return rc ? rc : p2p_replica_harden(replica, err);
 }
 
 static int nonce_store_log(struct p2p_replica *replica, struct p2p_error *err)
@@ -195,7 +199,7 @@ static int nonce_store_log(struct p2p_replica *replica, struct p2p_error *err)
 
 	if (rc)
 		return rc;
-	rc = p2p_sidelog_meta_set(replica->sidelog, "nonce", replica->mark.nonce,
+	rc = p2p_sidelog_meta_set(replica->sidelog, "nonce", replica->mark.next,
 				  P2P_MARK_NONCE_BYTES);
 	if (!rc)
 		return p2p_sidelog_commit(replica->sidelog, err);
@@ -203,28 +207,43 @@ static int nonce_store_log(struct p2p_replica *replica, struct p2p_error *err)
 	return identity_error(replica, err, rc, "write the log of");
 }
 
-static int mark_renew(struct p2p_replica *replica, const struct p2p_mark *here,
-		      struct p2p_error *err)
+static int mark_store(struct p2p_replica *replica, bool durable, struct p2p_error *err)
 {
+	int rc = p2p_mark_write(&replica->mark, replica->state_dir, durable);
+
+	return rc ? p2p_error_set(err, rc, "write the mark in '%s': %s", replica->state_dir,
+				  p2p_strerror(rc))
+		  : 0;
+}
+
+/* before: the mark that holds; NULL: none does. Every cut between two steps leaves files that hold,
+ * or, without a mark before, an id under which nothing was written. */
+static int mark_renew(struct p2p_replica *replica, const struct p2p_mark *here,
+		      const struct p2p_mark *before, struct p2p_error *err)
+{
+	struct p2p_mark *mark = &replica->mark;
 	struct p2p_vv_entry head;
 	int rc = p2p_sidelog_head(replica->sidelog, &replica->id, &head);
 
 	if (rc)
 		return identity_error(replica, err, rc, "read the log of");
-	replica->mark = *here;
-	p2p_env_random(replica->config.env, replica->mark.nonce, P2P_MARK_NONCE_BYTES);
-	replica->mark.replica = replica->id;
-	replica->mark.seq = head.seq;
-	replica->mark.head = head.head;
-	rc = nonce_store_db(replica, err);
+	*mark = *here;
+	mark->replica = replica->id;
+	mark->seq = head.seq;
+	mark->head = head.head;
+	p2p_env_random(replica->config.env, mark->next, P2P_MARK_NONCE_BYTES);
+	if (before && memcmp(before->nonce, before->next, P2P_MARK_NONCE_BYTES) != 0)
+		memcpy(mark->next, before->next, P2P_MARK_NONCE_BYTES); /* goes on with that */
+	memcpy(mark->nonce, before ? before->nonce : mark->next, P2P_MARK_NONCE_BYTES);
+	rc = mark_store(replica, true, err);
+	if (!rc)
+		rc = nonce_store_db(replica, err);
 	if (!rc)
 		rc = nonce_store_log(replica, err);
 	if (rc)
 		return rc;
-	rc = p2p_mark_write(&replica->mark, replica->state_dir);
-	return rc ? p2p_error_set(err, rc, "write the mark in '%s': %s", replica->state_dir,
-				  p2p_strerror(rc))
-		  : 0;
+	memcpy(mark->nonce, mark->next, P2P_MARK_NONCE_BYTES);
+	return mark_store(replica, false, err);
 }
 
 void p2p_replica_mark_head(struct p2p_replica *replica)
@@ -234,7 +253,7 @@ void p2p_replica_mark_head(struct p2p_replica *replica)
 
 	replica->mark.seq = head->seq;
 	replica->mark.head = head->head;
-	rc = p2p_mark_write(&replica->mark, replica->state_dir);
+	rc = p2p_mark_write(&replica->mark, replica->state_dir, false);
 	if (rc) /* an older mark than the log is no harm */
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",
 			"the mark in '%s' cannot be written: %s", replica->state_dir,
@@ -350,6 +369,9 @@ static int leave_old_id(struct p2p_replica *replica, struct p2p_error *err)
 	if (!rc)
 		rc = p2p_store_folded_set(replica->store, 0,
 					  p2p_capture_position(replica->capture));
+	/* not here: what the application wrote since is not captured yet */
+	if (!rc)
+		rc = p2p_store_meta_set_u64(replica->store, "project", 1);
 	if (!rc)
 		rc = p2p_store_commit(replica->store, err);
 	if (rc)
@@ -395,7 +417,7 @@ int p2p_replica_change_id(struct p2p_replica *replica, struct p2p_error *err)
 		if (rc)
 			identity_error(replica, err, rc, "look at");
 		else
-			rc = mark_renew(replica, &here, err);
+			rc = mark_renew(replica, &here, NULL, err);
 	}
 	/* whatever failed, it goes on: with the old id it is still in question, and tried again */
 	if (p2p_replica_begin(replica, rc ? NULL : err) && !rc)
@@ -406,7 +428,7 @@ int p2p_replica_change_id(struct p2p_replica *replica, struct p2p_error *err)
 int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint8_t nonce[P2P_MARK_NONCE_BYTES];
-	struct p2p_mark here;
+	struct p2p_mark here, before;
 	size_t len;
 	bool holds, fresh;
 	int rc = p2p_mark_here(&here, replica->db_path);
@@ -419,11 +441,11 @@ int p2p_replica_take_place(struct p2p_replica *replica, struct p2p_error *err)
 		P2P_ENOENT;
 	if (fresh || !p2p_store_enabled(replica->store)) {
 		rc = p2p_replica_setup_store(replica, err);
-		return rc ? rc : mark_renew(replica, &here, err);
+		return rc ? rc : mark_renew(replica, &here, NULL, err);
 	}
-	rc = mark_holds(replica, &here, &holds);
+	rc = mark_holds(replica, &here, &before, &holds);
 	if (rc)
 		return identity_error(replica, err, rc, "check the mark of");
 	rc = holds ? bring_back(replica, err) : change_id_offline(replica, err);
-	return rc ? rc : mark_renew(replica, &here, err);
+	return rc ? rc : mark_renew(replica, &here, holds ? &before : NULL, err);
 }

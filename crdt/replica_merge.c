@@ -54,6 +54,21 @@ static int fold_level(struct p2p_replica *replica, bool *out_level)
 	return rc;
 }
 
+/* Everything that a fold without projection may have left as it was. */
+static int project_all(struct p2p_replica *replica)
+{
+	size_t i;
+	int rc = p2p_store_meta_set_u64(replica->store, "project", 0);
+
+	for (i = 0; i < p2p_store_table_count(replica->store) && !rc; i++) {
+		struct p2p_table *table = p2p_store_table(replica->store, i);
+
+		if (table->state == P2P_TABLE_LIVE)
+			rc = p2p_merge_touch_all(replica->merge, table);
+	}
+	return rc;
+}
+
 int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
 {
 	bool level = false;
@@ -77,6 +92,8 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 		return P2P_EBUSY;
 	if (!rc && p2p_capture_unfolded(replica->capture))
 		rc = p2p_capture_fold(replica->capture, fold_changed, replica, err);
+	if (!rc && replica->project_due)
+		rc = project_all(replica);
 	if (rc)
 		p2p_replica_abort_fold(replica);
 	return rc;
@@ -93,6 +110,7 @@ int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 	rc = p2p_store_commit(replica->store, err);
 	if (!rc) {
 		p2p_capture_fold_done(replica->capture, true);
+		replica->project_due = false;
 		return 0;
 	}
 	if (rc == P2P_EBUSY) {
@@ -341,7 +359,7 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 	size_t rows = p2p_capture_unfolded(replica->capture);
 	int rc;
 
-	if (!rows || p2p_capture_provisional(replica->capture))
+	if ((!rows && !replica->project_due) || p2p_capture_provisional(replica->capture))
 		return 0;
 	if (rows <= FOLD_ROWS_MAX && now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS) {
 		sooner(next, replica->app_commit_at.ms + FOLD_IDLE_MS);

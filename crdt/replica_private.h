@@ -51,6 +51,7 @@ struct p2p_replica {
 	bool seal_due;	    /* a session came up: what was written offline is sealed for it */
 	bool displaced_due; /* rows may have gone through a UNIQUE index, unseen */
 	bool again_due;	    /* schema records came: what waited for them is merged again */
+	bool project_due;   /* own changes were folded without it: meta "project" */
 	bool leave_id;	    /* a peer proved that this id went on elsewhere */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */

@@ -176,6 +176,9 @@ static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err
 		p2p_replica_abort_fold(replica);
 	else
 		p2p_store_rollback(replica->store);
+	/* what is told of the tables afterwards (a ticket, "joined") holds after a power cut too */
+	if (!rc)
+		rc = p2p_replica_harden(replica, err);
 	recovered = p2p_replica_recover(replica, false, rc ? NULL : err);
 	if (!recovered && replica->capture)
 		recovered = p2p_replica_again_load(replica);

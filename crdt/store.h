@@ -152,6 +152,10 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 			int (*each)(void *ctx, const void *key, size_t key_len, int64_t shown),
 			void *ctx) P2P_MUST_CHECK;
 
+/* Numbers that several rows claim, or one that shows another. */
+int p2p_store_numbers_in_doubt(struct p2p_store *store, const struct p2p_table *table,
+			       int (*each)(void *ctx, int64_t number), void *ctx) P2P_MUST_CHECK;
+
 /* Hash of what a column holds in rows where nobody ever wrote it: its DEFAULT, or NULL. A column
  * that was added to a table is no change of its rows (design 4.5). */
 int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,

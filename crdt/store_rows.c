@@ -197,6 +197,29 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 	return rc;
 }
 
+int p2p_store_numbers_in_doubt(struct p2p_store *store, const struct p2p_table *table,
+			       int (*each)(void *ctx, int64_t number), void *ctx)
+{
+	sqlite3_stmt *stmt = NULL;
+	char *sql = sqlite3_mprintf(
+		"SELECT number FROM main.p2p_row_%u WHERE number NOT NULL GROUP BY number"
+		" HAVING count(*) > 1 UNION SELECT r.number FROM main.p2p_temp t"
+		" JOIN main.p2p_row_%u r ON r.k = t.k WHERE t.t = %u AND r.number NOT NULL",
+		table->number, table->number, table->number);
+	int rc = sql ? sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL) : SQLITE_NOMEM;
+	int result = 0;
+
+	while (rc == SQLITE_OK && !result && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		result = each(ctx, sqlite3_column_int64(stmt, 0));
+		rc = SQLITE_OK;
+	}
+	if (!result && rc != SQLITE_DONE)
+		result = p2p_store_error(store, rc, NULL, "read");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	sqlite3_free(sql);
+	return result;
+}
+
 /* --- parked and waiting ----------------------------------------------------------------------- */
 
 int p2p_store_parked_get(struct p2p_store *store, const struct p2p_table *table, const void *key,

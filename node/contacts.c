@@ -186,8 +186,14 @@ static void joined(struct p2p_node *node)
 {
 	uint64_t rows = 0, table_rows;
 	struct p2p_store *store = p2p_replica_store(node->replica);
+	struct p2p_error err = {0};
 	size_t i;
 
+	/* the ticket goes when the copy is durable: until then a start goes on with the join */
+	if (p2p_replica_harden(node->replica, &err)) {
+		p2p_node_trouble(node, P2P_EIO, "join: %s", err.msg);
+		return;
+	}
 	for (i = 0; i < p2p_store_table_count(store); i++)
 		if (p2p_replica_table_rows(node->replica, p2p_store_table(store, i), &table_rows) ==
 		    0)

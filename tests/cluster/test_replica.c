@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 // cmocka needs the four above
 #include <cmocka.h>
 
@@ -20,6 +21,7 @@ static const char shop[] =
 static struct cluster cluster;
 
 static void begin_with(uint64_t seed, size_t nodes, const char *sql);
+static void expect_verified(void);
 
 static void begin(uint64_t seed, size_t nodes)
 {
@@ -215,6 +217,40 @@ static void a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing(void **s
 }
 
 /* Only the database is put back: what was frozen since comes back from the log. */
+/* What it froze under the old id and had not folded is projected all the same. */
+static void a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own(void **state)
+{
+	char mark[160];
+
+	(void)state;
+	begin(8, 3);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_disconnect(&cluster, 1, 2);
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_disconnect(&cluster, 0, 2);
+	cluster_sql(&cluster, 1, "INSERT INTO note VALUES(3,'from one')");
+	cluster_run(&cluster, 50);
+	cluster_sql(&cluster, 2, "INSERT INTO note VALUES(3,'from two')");
+	cluster_run(&cluster, 50);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_run(&cluster, 2000);
+	cluster_sql(&cluster, 0, "DELETE FROM note WHERE id = 3");
+	cluster_run(&cluster, 30); /* sent, not folded: that waits for a pause */
+	cluster_kill(&cluster, 0);
+	(void)snprintf(mark, sizeof(mark), "%s/mark", cluster.nodes[0].state);
+	assert_int_equal(unlink(mark), 0);
+	cluster_start(&cluster, 0);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_run(&cluster, 3000);
+	expect_rows(1, "SELECT count(*), sum(id = 3) FROM note", "|3|1\n");
+	assert_true(cluster_equal(&cluster));
+	expect_verified();
+	cluster_deinit(&cluster);
+}
+
 static void a_restored_database_gets_its_own_writes_back(void **state)
 {
 	(void)state;
@@ -583,6 +619,7 @@ int main(void)
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
+		cmocka_unit_test(a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
 		cmocka_unit_test(a_row_that_is_replaced_through_a_unique_index_goes_everywhere),
 		cmocka_unit_test(r59_a_table_that_comes_later_gets_all_that_came_before),

@@ -9,65 +9,21 @@ Usage: kill_loop.py [--kills N] [--seed N] [--mesh N] [--check N] [--only WORLD]
   --only W    only this mesh of the series, as a failure named it
 """
 import argparse
-import os
-import random
 import signal
 import sys
-import threading
 import time
 
-import real
-from lib import Failed, Shared, World, check
-from real import Logs, Site, at_rest, level, report
-
-NAMES = ("a", "b", "c")
+from real import Failed, Mesh, World, check, report
 
 
-class Mesh:
+class Kills(Mesh):
     """One mesh that lives through some kills."""
 
     def __init__(self, world, seed):
-        self.world, self.random, self.logs = world, random.Random(seed), Logs()
-        self.kills = self.application_kills = self.early_kills = self.checks = self.all_at_once = 0
-        self.slowest = 0.0
-        self.tick = threading.Event()  # never set: an application writes while this waits
-        # an address of its own on the loopback network: a port that is free there stays free
-        base = "127.%d.%d." % (1 + os.getpid() % 250, self.random.randrange(256))
-        self.sites = []
-        for i, name in enumerate(NAMES):
-            folder = world.path(name)
-            os.mkdir(folder)
-            site = Site(world, name, folder, seed=seed, pause_ms=4)
-            site.address = base + str(10 + i)
-            site.arguments = ["--no-discovery", "--listen", site.address + ":0"]
-            self.sites.append(site)
-
-    def begin(self):
-        first = self.sites[0]
-        conn = first.connect()
-        conn.execute("PRAGMA journal_mode=WAL")
-        conn.executescript(real.SCHEMA)
-        conn.close()
-        shared = Shared(first.start("share", first.db, "--uses", "2"))
-        self.world.processes.append(first.node)
-        self.keep_port(first, shared.address)
-        for site in self.sites[1:]:
-            site.start("join", shared.ticket, site.db)
-            self.world.processes.append(site.node)
-            self.keep_port(site, site.node.line("node ").split(" ")[1])
-            site.node.line("joined ")
-        for site in self.sites:
-            site.write()
-
-    def keep_port(self, site, address):
-        """From now on it listens there, and the others know."""
-        site.arguments[:] = [*site.arguments[:-1], address]
-        for other in self.sites:
-            if other is not site:
-                other.arguments[:0] = ["--seed", address]
+        super().__init__(world, seed)
+        self.kills = self.application_kills = self.early_kills = self.all_at_once = 0
 
     def kill(self, site):
-        self.world.processes.remove(site.node)
         self.early_kills += not site.node.seen
         site.kill()
         self.kills += 1
@@ -77,13 +33,12 @@ class Mesh:
 
     def start(self, site):
         site.run()
-        self.world.processes.append(site.node)
         if not site.application:
             site.write()
 
     def round(self):
         """A random moment, one kill or several, and the start after it, sometimes killed at once."""
-        self.tick.wait(self.random.random() * 0.12)
+        self.pass_time(0.12)
         if self.random.random() < 0.6:
             for site in self.sites:
                 site.up()
@@ -94,27 +49,19 @@ class Mesh:
         for site in victims:
             self.kill(site)
         if self.random.random() < 0.5:
-            self.tick.wait(self.random.random() * 0.1)  # applications write beside a dead node
+            self.pass_time(0.1)  # applications write beside a dead node
         for site in victims:
             self.start(site)
 
     def rest(self):
-        for site in self.sites:
-            site.pause()
-        for site in self.sites:
-            site.up()
-        self.slowest = max(self.slowest, level(self.sites))
-        total = at_rest(self.sites, self.logs)
-        self.checks += 1
+        total = super().rest()
         for site in self.sites:
             check(len(site.replicas) == 1, "%s took a new replica id after a kill: %s" % (site.name, site.replicas))
-            site.go()
         return total
 
 
 def one_mesh(seed, kills, every):
-    with World() as world:
-        mesh = Mesh(world, seed)
+    with World() as world, Kills(world, seed) as mesh:
         mesh.begin()
         checked = 0
         while mesh.kills < kills:

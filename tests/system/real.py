@@ -12,8 +12,11 @@ What is checked, on every node, at rest:
 import json
 import os
 import queue
+import random
+import shutil
 import sqlite3
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -22,7 +25,7 @@ os.environ.setdefault("P2PNODE_BIN", os.path.join(ROOT, "build", "node", "p2pnod
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 import lib  # noqa: E402
 from application import SCHEMA  # noqa: E402
-from lib import Failed, Process, check, rows  # noqa: E402
+from lib import Failed, Process, Shared, World, check, rows  # noqa: E402, F401
 
 TABLES = ("ledger", "own", "shared", "item")
 APPLICATION = os.path.join(HERE, "application.py")
@@ -102,7 +105,6 @@ class Site:
         self.env = options.get("env")
         self.seed, self.pause_ms = options.get("seed", 0), options.get("pause_ms", 5)
         self.node = self.application = None
-        self.said = []  # its node's errors, of runs that ended
         self.acked, self.starts, self.replicas = {}, 0, []
 
     # --- the node ---------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Site:
         """Starts its node without waiting for it."""
         argv = self.prefix + [lib.BIN, verb, *args, "--name", self.name, "--log-level", "warn"]
         self.node = Process(argv + self.arguments, self.folder, self.env)
+        self.world.processes.append(self.node)
         self.starts += 1
         return self.node
 
@@ -125,7 +128,7 @@ class Site:
     def kill(self):
         """kill -9 of the node, whatever it does."""
         self.node.kill()
-        self.said += self.node.errors[-20:]
+        self.world.processes.remove(self.node)
         for reader in self.node.readers:
             reader.join(10)
         self.node.proc.stdout.close()
@@ -186,33 +189,42 @@ class Site:
 # --- level ----------------------------------------------------------------------------------------
 
 
-def level_now(sites):
-    """The digest that all have, or None and what is not level."""
+def level_now(sites, told=False):
+    """Why they are not all the same; with told: or do not all say so. Empty: they are."""
     states = [site.status() for site in sites]
-    busy = ["%s: journal %d, waiting %d, in_sync %s" % (site.name, s["journal"], s["waiting"], s["in_sync"])
-            for site, s in zip(sites, states) if s["journal"] or s["waiting"] or not s["in_sync"]]
-    digests = {s["digest"] for s in states}
-    if busy or len(digests) > 1:
-        return None, busy or ["digests %s" % sorted(digests)]
-    return digests.pop(), []
+    busy = ["%s: journal %d, waiting %d" % (site.name, s["journal"], s["waiting"])
+            for site, s in zip(sites, states) if s["journal"] or s["waiting"] or s["merge_pending"]]
+    if told:
+        busy += ["%s is not in sync: %s" % (site.name, [(p["name"], p["state"], p["last_error"]) for p in s["peers"]])
+                 for site, s in zip(sites, states) if not s["in_sync"]]
+    digests = {site.name: s["digest"][:8] for site, s in zip(sites, states)}
+    return busy if len(set(digests.values())) == 1 else busy + ["digests %s" % digests]
 
 
 def level(sites, seconds=None):
     """Waits until all are equal and none has work left; the seconds that it took."""
     began = time.monotonic()
     end = began + (seconds or lib.DEADLINE)
-    while True:
+    why = ["not asked yet"]
+    while why:
         for site in sites:
             vector = site.ask("vector", site.db).strip()
             for other in sites:
                 left = end - time.monotonic()
-                check(left > 0, "not level: %s" % (level_now(sites)[1],))
-                other.ask("wait", other.db, "--for", vector, "--peers", str(len(sites) - 1),
-                          "--timeout", "%.1f" % left, deadline=left + 30)
-        digest, why = level_now(sites)
-        if digest:
-            return time.monotonic() - began
-        check(time.monotonic() < end, "not level: %s" % why)
+                check(left > 0, "not level: %s" % why)
+                if other is not site:
+                    other.ask("wait", other.db, "--for", vector, "--timeout", "%.1f" % left, deadline=left + 30)
+        why = level_now(sites)
+    return time.monotonic() - began
+
+
+def all_say_so(sites):
+    """Each one's status shows every peer as equal, soon after they are."""
+    end = time.monotonic() + 30
+    while level_now(sites, True):
+        check(time.monotonic() < end, "equal, but not told: %s" % level_now(sites, True))
+        for site in sites:
+            site.ask("wait", site.db, "--timeout", "30")
 
 
 # --- the checks -----------------------------------------------------------------------------------
@@ -303,6 +315,89 @@ def at_rest(sites, logs):
         if replica not in site.replicas:
             site.replicas.append(replica)
     return equal(sites)
+
+
+# --- a mesh ---------------------------------------------------------------------------------------
+
+
+class Mesh:
+    """Three nodes on this machine, each with an application that writes."""
+
+    def __init__(self, world, seed, names=("a", "b", "c")):
+        self.world, self.random, self.logs = world, random.Random(seed), Logs()
+        self.checks, self.slowest = 0, 0.0
+        self.tick = threading.Event()  # never set: applications write while this waits
+        self.sites = []
+        # addresses of its own on the loopback network: a port that is free there stays free
+        base = "127.%d.%d." % (1 + os.getpid() % 250, self.random.randrange(256))
+        for i, name in enumerate(names):
+            site = Site(world, name, self.folder(name), seed=seed, pause_ms=4)
+            site.arguments = ["--no-discovery", "--listen", "%s%d:0" % (base, 10 + i)]
+            self.sites.append(site)
+
+    def folder(self, name):
+        os.mkdir(self.world.path(name))
+        return self.world.path(name)
+
+    def pass_time(self, seconds):
+        """Up to so long: a random moment of what the processes do."""
+        self.tick.wait(self.random.random() * seconds)
+
+    def keep_port(self, site, address):
+        """From now on it listens there, and the others know."""
+        site.arguments[:] = [*site.arguments[:-1], address]
+        for other in self.sites:
+            if other is not site:
+                other.arguments[:0] = ["--seed", address]
+
+    def make(self, uses=2):
+        """The first one's database, shared; the ticket."""
+        first = self.sites[0]
+        conn = first.connect()
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.executescript(SCHEMA)
+        conn.close()
+        shared = Shared(first.start("share", first.db, "--uses", str(uses)))
+        self.keep_port(first, shared.address)
+        return shared.ticket
+
+    def join(self, site, ticket):
+        site.start("join", ticket, site.db)
+        self.keep_port(site, site.node.line("node ").split(" ")[1])
+        site.node.line("joined ")
+
+    def begin(self):
+        ticket = self.make()
+        for site in self.sites[1:]:
+            self.join(site, ticket)
+        for site in self.sites:
+            site.write()
+
+    def rest(self):
+        """All are level and everything is checked; then the applications go on. How many rows there are."""
+        for site in self.sites:
+            site.pause()
+        for site in self.sites:
+            site.up()
+        self.slowest = max(self.slowest, level(self.sites))
+        total = at_rest(self.sites, self.logs)
+        all_say_so(self.sites)
+        self.checks += 1
+        for site in self.sites:
+            site.go()
+        return total
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for site in self.sites:
+            site.close()
+        keep = os.environ.get("P2PNODE_KEEP")
+        if kind and keep:  # what a failure left, for people
+            for site in self.sites:
+                shutil.copytree(site.folder, os.path.join(keep, site.name), dirs_exist_ok=True,
+                                ignore=shutil.ignore_patterns("control", "lost+found"))
 
 
 # --- the report -----------------------------------------------------------------------------------

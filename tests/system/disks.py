@@ -1,0 +1,124 @@
+"""File systems that lose power: a journalling one on a loop device, stopped by the kernel without
+writing its journal or what it had in memory (EXT4_IOC_SHUTDOWN, the same of xfs), then mounted again.
+
+`alone()` starts the program anew in a mount and process namespace of its own: mounts, loop devices,
+network namespaces and processes all end with it, however it ends.
+"""
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+from real import Failed
+
+# linux/loop.h, linux/ext4.h (xfs has the same number)
+LOOP_CTL_GET_FREE = 0x4C82
+LOOP_SET_FD, LOOP_SET_STATUS64 = 0x4C00, 0x4C04
+LO_FLAGS_AUTOCLEAR = 4  # the device is free again when nobody has it open
+SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
+NO_LOG_FLUSH = 2
+MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard"], "xfs": ["mkfs.xfs", "-q", "-f"]}
+
+
+def run(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise Failed("%s: %s" % (" ".join(argv), done.stderr.strip()))
+
+
+def alone():
+    """None, or why there can be no namespaces here. Does not return the first time."""
+    if os.environ.get("P2PNODE_ALONE"):
+        run("mount", "-t", "tmpfs", "none", "/run/netns") if os.path.isdir("/run/netns") else None
+        return None
+    if os.geteuid() != 0:
+        return "needs root"
+    unshare = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run(unshare + ["true"], capture_output=True, check=False).returncode:
+        return "no namespaces of its own here (unshare)"
+    os.environ["P2PNODE_ALONE"] = "1"
+    os.execvp("unshare", unshare + [sys.executable, "-B", *sys.argv])
+
+
+def loop_device(image):
+    """An open loop device on an image, and its path."""
+    control = os.open("/dev/loop-control", os.O_RDWR)
+    backing = os.open(image, os.O_RDWR)
+    try:
+        for _ in range(64):  # another program may take the free one first
+            number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+            path = "/dev/loop%d" % number
+            if not os.path.exists(path):  # a /dev that nobody tends
+                os.mknod(path, 0o600 | 0o060000, os.makedev(7, number))
+            device = os.open(path, os.O_RDWR)
+            try:
+                fcntl.ioctl(device, LOOP_SET_FD, backing)
+            except OSError:
+                os.close(device)
+                continue
+            info = struct.pack("=QQQQQ3I I 64s64s32sQQ", 0, 0, 0, 0, 0, 0, 0, 0, LO_FLAGS_AUTOCLEAR,
+                               image.encode()[-60:], b"", b"", 0, 0)
+            fcntl.ioctl(device, LOOP_SET_STATUS64, info)
+            return device, path
+        raise Failed("no free loop device")
+    finally:
+        os.close(control)
+        os.close(backing)
+
+
+class Disk:
+    """A file system of its own on a loop device."""
+
+    def __init__(self, image, point, kind="ext4", megabytes=256):
+        self.point, self.kind = point, kind
+        os.mkdir(point)
+        with open(image, "wb") as f:
+            f.truncate(megabytes << 20)
+        run(*MAKE[kind], image)
+        self.device, self.path = loop_device(image)
+        self.mounted = False
+        self.mount()
+
+    def mount(self):
+        run("mount", "-t", self.kind, self.path, self.point)
+        self.mounted = True
+
+    def cut(self):
+        """From now on every read and write fails, and what was not synced is gone."""
+        point = os.open(self.point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(point, SHUTDOWN, struct.pack("=I", NO_LOG_FLUSH))
+        finally:
+            os.close(point)
+
+    def unmount(self):
+        run("umount", self.point)
+        self.mounted = False
+
+    def close(self):
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.point], capture_output=True, check=False)
+        os.close(self.device)
+
+
+def available(kind="ext4"):
+    """None, or why no disk can be made and cut here. Call it when alone."""
+    if not shutil.which(MAKE[kind][0]):
+        return "needs %s" % MAKE[kind][0]
+    folder = "/tmp/p2pnode-disk-%d" % os.getpid()
+    disk = None
+    os.mkdir(folder)
+    try:
+        run("mount", "-t", "tmpfs", "none", folder)
+        disk = Disk(os.path.join(folder, "image"), os.path.join(folder, "m"), kind, 320 if kind == "xfs" else 16)
+        disk.cut()
+        return None
+    except (Failed, OSError) as why:
+        return "no file system that can be stopped here (%s)" % why
+    finally:
+        if disk:
+            disk.close()
+        subprocess.run(["umount", "-l", folder], capture_output=True, check=False)
+        os.rmdir(folder)
