@@ -18,6 +18,7 @@ int p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out)
 		return P2P_ENOMEM;
 	sync->config = *config;
 	p2p_list_init(&sync->peers);
+	p2p_list_init(&sync->active);
 	p2p_vv_init(&sync->vector);
 	p2p_buf_init(&sync->header, P2P_HEADER_BYTES_MAX);
 	p2p_buf_init(&sync->signature, P2P_SIG_BYTES);
@@ -54,6 +55,7 @@ void p2p_sync_free(struct p2p_sync *sync)
 		peer_free(sync, p2p_container_of(at, struct sync_peer, link));
 	for (i = 0; i < sync->replica_count; i++) {
 		sync_unload(sync->replicas[i]);
+		p2p_free(sync->replicas[i]->tries);
 		p2p_free(sync->replicas[i]);
 	}
 	p2p_free(sync->replicas);
@@ -218,14 +220,25 @@ void p2p_sync_durable(struct p2p_sync *sync)
 
 void p2p_sync_records_changed(struct p2p_sync *sync)
 {
+	struct p2p_list *at, *tmp;
 	size_t i;
 
 	for (i = 0; i < sync->replica_count; i++) {
-		sync->replicas[i]->wait_signer = false;
-		if (sync->replicas[i]->held == P2P_EAUTH)
-			sync->replicas[i]->held = 0;
+		struct sync_replica *replica = sync->replicas[i];
+
+		if (replica->wait_signer || replica->held == P2P_EAUTH)
+			sync_touch(sync, replica);
+		replica->wait_signer = false;
+		if (replica->held == P2P_EAUTH)
+			replica->held = 0;
 	}
-	sync_pull(sync);
+	p2p_list_for_each (at, tmp, &sync->peers) {
+		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		if (peer->unmet)
+			sync_offered_all(sync, peer);
+	}
+	(void)sync_pull(sync); /* the tick looks again in time */
 }
 
 void p2p_sync_hold(struct p2p_sync *sync, const struct p2p_id *id, int code)
@@ -357,7 +370,7 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 	struct p2p_time next;
 
 	sync->now_ms = now.ms;
-	next.ms = sync_pull_tick(sync);
+	next.ms = sync_pull(sync);
 	p2p_list_for_each (at, tmp, &sync->peers) {
 		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
 		uint64_t due;
@@ -455,7 +468,8 @@ bool p2p_sync_in_question(const struct p2p_sync *sync)
 	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
 		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
 
-		if (peer->asked.seq && p2p_id_cmp(&peer->asked.replica, &sync->config.replica) == 0)
+		if (peer->asked.seq && !sync_liar(sync, &peer->node) &&
+		    p2p_id_cmp(&peer->asked.replica, &sync->config.replica) == 0)
 			return true;
 	}
 	return false;
@@ -487,15 +501,12 @@ int64_t p2p_sync_clock_offset_ms(const struct p2p_sync *sync)
 void p2p_sync_peer_down(struct p2p_sync *sync, p2p_sync_peer handle)
 {
 	struct sync_peer *peer = sync_peer_find(sync, handle);
-	size_t i;
 
 	if (!peer)
 		return;
+	sync_forget_peer(sync, handle);
 	peer_free(sync, peer);
-	for (i = 0; i < sync->replica_count; i++)
-		if (sync->replicas[i]->source == handle)
-			sync_release(sync, sync->replicas[i]);
-	sync_pull(sync);
+	(void)sync_pull(sync); /* the tick looks again in time */
 }
 
 void p2p_sync_writable(struct p2p_sync *sync, p2p_sync_peer handle)

@@ -56,7 +56,8 @@ enum p2p_sync_event_kind {
 	P2P_SYNC_CAUGHT_UP, /* once per session: everything that the peer had at its first Have is
 			       merged here (R12) */
 	P2P_SYNC_ACKED,	    /* the peer has my changes durably up to seq */
-	P2P_SYNC_FORK,	/* two contents under (replica, seq): named, nothing more of it is taken */
+	P2P_SYNC_FORK,	    /* two signed contents under (replica, seq): node, ours and theirs name
+			       them, nothing more of that replica is taken */
 	P2P_SYNC_CLOCK, /* the peer's clock, or a stamp of `replica`, is too far ahead; refused with
 			   retry */
 	P2P_SYNC_BAD_PEER,   /* it broke the protocol: close its session with `code` */
@@ -70,7 +71,9 @@ struct p2p_sync_event {
 	struct p2p_id replica;
 	uint64_t seq;
 	int code;
-	const char *text; /* borrowed for the call */
+	struct p2p_key node;	      /* FORK: who signed both; else zero */
+	struct p2p_hash ours, theirs; /* FORK: hashes of the two headers; else zero */
+	const char *text;	      /* borrowed for the call */
 };
 
 /* None of them may call back into the engine: what an event asks for is done after it. */

@@ -32,7 +32,7 @@ void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
 	}
 	if (was && !peer->clock_refused) {
 		peer->clock_told = false;
-		sync_pull(sync);
+		sync_offered_all(sync, peer);
 		sync_serve(sync, peer);
 	}
 }
@@ -284,6 +284,25 @@ void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer)
 	sync_event(sync, P2P_SYNC_CAUGHT_UP, peer->handle, NULL, 0, 0, "");
 }
 
+static void author_grace(struct p2p_sync *sync, const struct sync_peer *teller,
+			 const struct p2p_vv_entry *entry)
+{
+	const struct p2p_id *id = &entry->replica;
+	struct sync_replica *replica = sync_replica_find(sync, id);
+	struct p2p_list *at;
+
+	if (!replica || replica->author_ms || entry->seq <= replica->last.seq ||
+	    p2p_id_cmp(&teller->replica, id) == 0)
+		return;
+	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
+		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		/* its push is most likely on the way */
+		if (peer->caught_up && p2p_id_cmp(&peer->replica, id) == 0)
+			replica->author_ms = sync->now_ms + SYNC_AUTHOR_MS;
+	}
+}
+
 static int take_entries(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Have *have)
 {
 	struct p2p_vv_entry entry;
@@ -294,8 +313,12 @@ static int take_entries(struct p2p_sync *sync, struct sync_peer *peer, const P2p
 		rc = entry_read(have->entries[i], &entry);
 		if (!rc)
 			rc = have_put(peer, &entry);
-		if (!rc)
-			sync_compare_head(sync, peer, &entry);
+		if (rc)
+			return rc;
+		sync_compare_head(sync, peer, &entry);
+		if (!have->full)
+			author_grace(sync, peer, &entry);
+		sync_offered(sync, peer, &entry.replica);
 	}
 	return rc;
 }
@@ -307,22 +330,6 @@ static void pushed_from(struct p2p_sync *sync, struct sync_peer *peer)
 
 	if (seq > peer->pushed)
 		peer->pushed = seq;
-}
-
-static void author_grace(struct p2p_sync *sync, struct sync_peer *teller, const struct p2p_id *id)
-{
-	struct sync_replica *replica = sync_replica_find(sync, id);
-	struct p2p_list *at;
-
-	if (!replica || replica->author_ms || p2p_id_cmp(&teller->replica, id) == 0)
-		return;
-	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
-		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
-
-		/* its push is most likely on the way */
-		if (peer->caught_up && p2p_id_cmp(&peer->replica, id) == 0)
-			replica->author_ms = sync->now_ms + SYNC_AUTHOR_MS;
-	}
 }
 
 /* Its digest is ours: it has what we have, also what neither told the other because it was heard
@@ -358,7 +365,6 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 {
 	bool first = !peer->have_known;
 	struct p2p_hash theirs;
-	size_t i;
 	int rc;
 
 	if (have->n_entries > P2P_REPLICAS_MAX)
@@ -387,13 +393,7 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 	if (peer->tell_full)
 		sync_tell(sync, peer);
 	sync_ack(sync, peer);
-	for (i = 0; i < have->n_entries && !have->full; i++) {
-		struct p2p_id id;
-
-		if (!p2p_field_id(&id, &have->entries[i]->replica))
-			author_grace(sync, peer, &id);
-	}
-	sync_pull(sync);
+	(void)sync_pull(sync); /* the tick looks again in time */
 	/* what it was told of it asks for itself */
 	if (first && p2p_vv_seq(&peer->told, &sync->config.replica) < sync_own(sync)->merged.seq)
 		sync_push(sync, peer);

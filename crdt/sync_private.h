@@ -15,6 +15,7 @@
 #define SYNC_PUSH_BYTES	    (64 * 1024) /* greatest changeset that is pushed unasked */
 #define SYNC_MOVE_MS	    1000	/* without progress: another source */
 #define SYNC_ASK_AGAIN_MS   5000	/* the same one, if there is no other */
+#define SYNC_SLICE_MS	    15000	/* of one source, for what nobody signed yet; doubled */
 #define SYNC_AUTHOR_MS	    150		/* the author's own push is waited for */
 #define SYNC_DIGEST_MIN_MS  1000
 #define SYNC_DIGEST_MAX_MS  15000
@@ -22,6 +23,17 @@
 #define SYNC_PROOFS_RATE    16 /* answers in a second, to one peer */
 #define SYNC_PROOF_MS	    10000
 #define SYNC_PROOF_HEADERS  64
+#define SYNC_LIARS_MAX	    64
+
+/* A peer that was asked for a replica. */
+struct sync_try {
+	p2p_sync_peer peer;
+	uint32_t failures; /* since it last gave something that is signed */
+	uint64_t until_ms; /* not asked before */
+};
+
+/* Several gave what is staged, or it is of an earlier session: nobody can be blamed for it. */
+#define SYNC_STAGER_MANY UINT32_MAX
 
 /* One replica that somebody is certified for. */
 struct sync_replica {
@@ -40,14 +52,30 @@ struct sync_replica {
 	uint32_t next_segment;
 	uint64_t verified;   /* complete, up to a signed group's end */
 	uint64_t unverified; /* bytes after it */
+	/* What is staged after `verified` is no evidence against anybody until a signed header ends
+	 * its chain: it is dropped when it proves wrong, and asked for again. */
+	bool proven;	      /* current is signed, and so is all before it */
+	p2p_sync_peer stager; /* who gave all that is not proven; 0: there is nothing */
+	bool exclusive;	      /* it proved wrong: only the source's parts, until a signed one */
+	p2p_sync_peer again;  /* to be asked from the beginning; 0: nobody */
 	/* merging */
 	struct p2p_sync_group group; /* the next one, when found; last 0: not looked for */
 	struct p2p_dot blocked;	     /* what it waits for; seq 0: nothing known */
 	/* asking */
+	struct p2p_list link; /* in p2p_sync.active, if `active` */
+	bool active;	      /* something is to be done: always while there is a source */
 	p2p_sync_peer source; /* 0: nobody is asked */
 	uint64_t asked_to;
-	uint64_t asked_ms, progress_ms;
-	uint64_t author_ms; /* not asked for before */
+	uint64_t asked_ms, progress_ms, slice_ms;
+	uint64_t author_ms;	/* not asked for before */
+	struct sync_try *tries; /* owned: who was asked in its session */
+	size_t try_count, try_cap;
+};
+
+/* Both contents of one seq are signed by one node. */
+struct sync_fork {
+	uint64_t seq;
+	struct p2p_hash ours, theirs; /* of the headers */
 };
 
 /* A peer asked for this. */
@@ -86,6 +114,9 @@ struct sync_peer {
 	struct sync_want *wants; /* owned */
 	size_t want_count, want_cap, want_next;
 	uint32_t proofs;      /* answered in this second */
+	size_t load;	      /* replicas that it is the source of */
+	uint32_t strikes;     /* ranges that it failed to give lately */
+	bool unmet;	      /* it told of ids that nobody is certified for */
 	struct p2p_dot asked; /* a proof was asked for; seq 0: none */
 	uint64_t asked_ms;
 };
@@ -94,12 +125,14 @@ struct p2p_sync {
 	struct p2p_sync_config config;
 	struct sync_replica **replicas; /* owned, sorted by id */
 	size_t replica_count, replica_cap;
-	size_t ready_next;     /* round robin of merging */
-	struct p2p_vv vector;  /* merged, all replicas */
-	struct p2p_list peers; /* struct sync_peer */
+	size_t ready_next;	/* round robin of merging */
+	struct p2p_vv vector;	/* merged, all replicas */
+	struct p2p_list peers;	/* struct sync_peer */
+	struct p2p_list active; /* struct sync_replica: what sync_pull looks at */
 	size_t peer_count;
 	uint64_t now_ms, second_ms;
-	bool in_receive;
+	struct p2p_key liars[SYNC_LIARS_MAX]; /* zero: none; the oldest makes room */
+	size_t liar_next;
 	struct p2p_buf header, signature, data; /* scratch */
 };
 
@@ -132,10 +165,22 @@ int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer,
 uint64_t sync_have_tick(struct p2p_sync *sync, struct sync_peer *peer);
 
 /* sync_pull.c: asks for what is missing and can be had. */
-void sync_pull(struct p2p_sync *sync);
-void sync_pull_replica(struct p2p_sync *sync, struct sync_replica *replica);
+/* Returns when it is to be called again. */
+uint64_t sync_pull(struct p2p_sync *sync);
+/* Something is to be done about it: at the next sync_pull(). */
+void sync_touch(struct p2p_sync *sync, struct sync_replica *replica);
+/* Asks this peer, from the first part that is missing. */
+void sync_pull_again(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer);
 void sync_release(struct p2p_sync *sync, struct sync_replica *replica);
-uint64_t sync_pull_tick(struct p2p_sync *sync);
+/* The peer told of this replica; of all that it told of. */
+void sync_offered(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id);
+void sync_offered_all(struct p2p_sync *sync, struct sync_peer *peer);
+/* It was asked in this session: NULL if not. */
+struct sync_try *sync_try_find(const struct sync_replica *replica, p2p_sync_peer peer);
+/* It did not give what it told of; it did. */
+void sync_failed(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer);
+void sync_delivered(struct sync_replica *replica, struct sync_peer *peer);
+void sync_forget_peer(struct p2p_sync *sync, p2p_sync_peer handle);
 int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer,
 		     const P2p__V1__Reject *reject) P2P_MUST_CHECK;
 
@@ -143,6 +188,12 @@ int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer,
 int sync_take_want(struct p2p_sync *sync, struct sync_peer *peer,
 		   const P2p__V1__Want *want) P2P_MUST_CHECK;
 void sync_serve(struct p2p_sync *sync, struct sync_peer *peer);
+/* What was asked for cannot be had here beyond `have`, or no more of it is wanted (P2P_ECANCELED).
+ */
+void sync_reject(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
+		 uint64_t have, int code);
+/* It wants nothing more of this replica. */
+void sync_want_stop(struct sync_peer *peer, const struct p2p_id *id);
 /* Own changesets that were just frozen, at once to whoever has all before them. */
 void sync_push(struct p2p_sync *sync, struct sync_peer *peer);
 
@@ -151,6 +202,11 @@ int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,
 		      const P2p__V1__Changes *changes) P2P_MUST_CHECK;
 int sync_load(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
 void sync_unload(struct sync_replica *replica);
+/* A stamp too far in the future. */
+bool sync_clock_ahead(const struct p2p_sync *sync, const struct p2p_header *header);
+/* It is signed: told, and not asked for again for a while. */
+void sync_clock_hold(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+		     uint64_t seq);
 
 /* sync_proof.c */
 void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
@@ -164,7 +220,13 @@ void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 		       const struct p2p_vv_entry *entry);
 /* A proof that does not come is a lie. Returns when it is to be looked at again. */
 uint64_t sync_proof_tick(struct p2p_sync *sync, struct sync_peer *peer);
-void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
-	       uint64_t seq);
+/* It says that it cannot prove what was asked for: no answer is awaited. */
+void sync_proof_refused(const struct p2p_sync *sync, struct sync_peer *peer,
+			const struct p2p_id *replica);
+/* This node did not prove what it told of our own replica. */
+bool sync_liar(const struct p2p_sync *sync, const struct p2p_key *node);
+/* Two signed contents of one seq. */
+void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+		 const struct sync_fork *fork);
 
 #endif

@@ -6,14 +6,27 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-void sync_fork(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
-	       uint64_t seq)
+void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+		 const struct sync_fork *fork)
 {
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct p2p_sync_event event = {.kind = P2P_SYNC_FORK,
+				       .peer = peer->handle,
+				       .replica = replica->id,
+				       .seq = fork->seq,
+				       .code = P2P_EFORK,
+				       .ours = fork->ours,
+				       .theirs = fork->theirs,
+				       .text = "two histories are signed under this replica id: "
+					       "nothing more of it is taken"};
+
 	if (replica->held == P2P_EFORK)
 		return;
 	replica->held = P2P_EFORK;
-	sync_event(sync, P2P_SYNC_FORK, peer->handle, &replica->id, seq, P2P_EFORK,
-		   "two histories are signed under this replica id: nothing more of it is taken");
+	if (log->signer(log->ctx, &replica->id, &event.node))
+		memset(&event.node, 0, sizeof(event.node)); /* its right was taken meanwhile */
+	sync_touch(sync, replica);
+	sync->config.callbacks.event(sync->config.callbacks.ctx, &event);
 }
 
 void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
@@ -33,17 +46,46 @@ void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct 
 	peer->asked_ms = sync->now_ms;
 }
 
+bool sync_liar(const struct p2p_sync *sync, const struct p2p_key *node)
+{
+	size_t i;
+
+	for (i = 0; i < SYNC_LIARS_MAX; i++)
+		if (p2p_key_cmp(&sync->liars[i], node) == 0)
+			return true;
+	return false;
+}
+
+/* A member that did not prove what it told of our own replica does not stop us a second time: it
+ * is asked again, but nothing waits for its answer. */
+static void liar_note(struct p2p_sync *sync, const struct sync_peer *peer)
+{
+	if (p2p_id_cmp(&peer->asked.replica, &sync->config.replica) == 0 &&
+	    !sync_liar(sync, &peer->node))
+		sync->liars[sync->liar_next++ % SYNC_LIARS_MAX] = peer->node;
+}
+
 uint64_t sync_proof_tick(struct p2p_sync *sync, struct sync_peer *peer)
 {
 	if (!peer->asked.seq)
 		return UINT64_MAX;
 	if (sync->now_ms - peer->asked_ms >= SYNC_PROOF_MS) {
 		peer->asked_ms = sync->now_ms; /* once, if it stays */
+		liar_note(sync, peer);
 		sync_event(sync, P2P_SYNC_BAD_PEER, peer->handle, &peer->asked.replica,
 			   peer->asked.seq, P2P_ETIMEOUT,
 			   "it tells of changes that it does not prove");
 	}
 	return peer->asked_ms + SYNC_PROOF_MS;
+}
+
+void sync_proof_refused(const struct p2p_sync *sync, struct sync_peer *peer,
+			const struct p2p_id *replica)
+{
+	/* what it told of our own replica it has to prove */
+	if (p2p_id_cmp(&peer->asked.replica, replica) == 0 &&
+	    p2p_id_cmp(replica, &sync->config.replica) != 0)
+		peer->asked.seq = 0;
 }
 
 /* Hash of a header that we have. P2P_ENOENT. */
@@ -124,10 +166,14 @@ int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
 
 	if (rc || want->seq == 0 || want->seq > INT64_MAX)
 		return P2P_EPROTO;
-	if (peer->proofs++ >= SYNC_PROOFS_RATE || want->seq > sync_servable(sync, &id))
+	if (peer->proofs++ >= SYNC_PROOFS_RATE)
 		return 0;
-	rc = proof_gather(sync, &id, want->seq, headers, &count);
-	if (!rc) {
+	rc = want->seq > sync_servable(sync, &id)
+		     ? P2P_ENOENT
+		     : proof_gather(sync, &id, want->seq, headers, &count);
+	if (rc) {
+		sync_reject(sync, peer, &id, sync_servable(sync, &id), rc);
+	} else {
 		p2p__v1__header_proof__init(&proof);
 		for (i = 0; i < count; i++)
 			fields[i] = p2p_field(headers[i].data, headers[i].len);
@@ -146,9 +192,10 @@ int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
-/* The chain of the proof; *out: hash of its first header. */
+/* The chain of the proof; *out: hash of its first header; *out_ahead: its stamp is in the future.
+ */
 static int proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
-		       const struct p2p_id *id, struct p2p_hash *out)
+		       const struct p2p_id *id, struct p2p_hash *out, bool *out_ahead)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
 	struct p2p_header header, before;
@@ -172,6 +219,7 @@ static int proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
 			break;
 		if (i == 0) {
 			*out = hash;
+			*out_ahead = sync_clock_ahead(sync, &header);
 			if (p2p_id_cmp(&header.replica, id) != 0 || header.seq != proof->seq)
 				rc = P2P_EPROTO;
 		} else if (last || p2p_header_follows(&header, &before, &before_hash)) {
@@ -194,24 +242,28 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 		    const P2p__V1__HeaderProof *proof)
 {
 	struct sync_replica *replica;
-	struct p2p_hash theirs, ours;
+	struct sync_fork fork = {.seq = proof->seq};
 	struct p2p_id id;
-	bool own;
+	bool own, ahead = false;
 	int rc = p2p_field_id(&id, &proof->replica);
 
 	if (rc || proof->seq != peer->asked.seq || p2p_id_cmp(&id, &peer->asked.replica) != 0)
 		return rc; /* not asked for: passed over */
 	peer->asked.seq = 0;
-	rc = proof_check(sync, proof, &id, &theirs);
+	rc = proof_check(sync, proof, &id, &fork.theirs, &ahead);
 	replica = sync_replica_find(sync, &id);
 	if (rc || !replica)
 		return rc;
 	own = p2p_id_cmp(&id, &sync->config.replica) == 0;
-	rc = hash_at(sync, &id, proof->seq, &ours);
+	/* what is staged and not signed is no second content */
+	rc = proof->seq > sync_servable(sync, &id) ? P2P_ENOENT
+						   : hash_at(sync, &id, proof->seq, &fork.ours);
 	if (rc == P2P_ENOENT && own)
 		sync_event(sync, P2P_SYNC_SELF_AHEAD, peer->handle, &id, proof->seq, P2P_EFORK,
 			   "a peer has changes that this node signed and does not know");
-	else if (!rc && p2p_hash_cmp(&ours, &theirs) != 0)
-		sync_fork(sync, peer, replica, proof->seq);
+	else if (!rc && p2p_hash_cmp(&fork.ours, &fork.theirs) != 0)
+		sync_forked(sync, peer, replica, &fork);
+	else if (rc == P2P_ENOENT && ahead)
+		sync_clock_hold(sync, peer, replica, proof->seq);
 	return 0;
 }

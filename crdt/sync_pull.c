@@ -1,160 +1,357 @@
-/* Each replica's missing changes are asked of one source at a time (decisions 39); see sync.h. */
+/* Each replica's missing changes are asked of one source at a time (decisions 39); see sync.h.
+ *
+ * Only replicas about which something is to be done are in the list of active ones, so a tick costs
+ * what is under way, not what there is. Sources are tried fairly: who failed for a replica comes
+ * after who did not, and a silent one has a second. */
 #include "crdt/sync_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
 
-/* Load of a source: replicas that it is asked for. */
-static size_t source_load(const struct p2p_sync *sync, const struct sync_peer *peer)
+#define STRIKES_MAX	   16
+#define PATIENCE_SHIFT_MAX 4
+#define SLICE_SHIFT_MAX	   10
+
+/* --- who was asked ---------------------------------------------------------------------------- */
+
+struct sync_try *sync_try_find(const struct sync_replica *replica, p2p_sync_peer peer)
 {
-	size_t i, load = 0;
+	size_t i;
 
-	for (i = 0; i < sync->replica_count; i++)
-		load += sync->replicas[i]->source == peer->handle;
-	return load;
+	for (i = 0; i < replica->try_count; i++)
+		if (replica->tries[i].peer == peer)
+			return &replica->tries[i];
+	return NULL;
 }
 
-/* Who has more than `seq` of it, and the log back to there. `not`: rather another one. */
+static struct sync_try *try_get(struct sync_replica *replica, p2p_sync_peer peer)
+{
+	struct sync_try *found = sync_try_find(replica, peer), *grown;
+	size_t cap;
+
+	if (found)
+		return found;
+	if (replica->try_count == replica->try_cap) {
+		cap = replica->try_cap ? replica->try_cap * 2 : 2;
+		grown = p2p_realloc(replica->tries, cap * sizeof(*grown));
+		if (!grown)
+			return NULL;
+		replica->tries = grown;
+		replica->try_cap = cap;
+	}
+	found = &replica->tries[replica->try_count++];
+	*found = (struct sync_try){.peer = peer};
+	return found;
+}
+
+void sync_forget_peer(struct p2p_sync *sync, p2p_sync_peer handle)
+{
+	struct sync_try *try;
+	size_t i;
+
+	for (i = 0; i < sync->replica_count; i++) {
+		struct sync_replica *replica = sync->replicas[i];
+
+		try = sync_try_find(replica, handle);
+		if (try)
+			*try = replica->tries[--replica->try_count];
+		if (replica->stager == handle)
+			replica->stager = SYNC_STAGER_MANY;
+		if (replica->source != handle)
+			continue;
+		replica->source = 0;
+		replica->asked_to = 0;
+		sync_touch(sync, replica);
+	}
+}
+
+/* How often it failed to give this since it last did. */
+static uint32_t failures(const struct sync_replica *replica, p2p_sync_peer peer)
+{
+	const struct sync_try *try = sync_try_find(replica, peer);
+
+	return try ? try->failures : 0;
+}
+
+void sync_failed(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
+{
+	struct sync_try *try = try_get(replica, peer->handle);
+	uint64_t wait;
+
+	if (peer->strikes < STRIKES_MAX)
+		peer->strikes++;
+	if (!try)
+		return; /* no memory: it is tried like any other */
+	/* the first failure may be a lost message; a second one is not likely to be */
+	wait = try->failures ? (uint64_t)SYNC_MOVE_MS << (try->failures - 1) : 0;
+	try->until_ms = sync->now_ms + (wait < SYNC_ASK_AGAIN_MS ? wait : SYNC_ASK_AGAIN_MS);
+	if (try->failures < SLICE_SHIFT_MAX)
+		try->failures++;
+}
+
+void sync_delivered(struct sync_replica *replica, struct sync_peer *peer)
+{
+	struct sync_try *try = sync_try_find(replica, peer->handle);
+
+	if (try)
+		try->failures = 0;
+	if (peer->strikes)
+		peer->strikes--;
+}
+
+/* --- choosing --------------------------------------------------------------------------------- */
+
+void sync_touch(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	if (!replica->active) {
+		replica->active = true;
+		p2p_list_push(&sync->active, &replica->link);
+	}
+}
+
+static bool can_give(const struct sync_peer *peer, const struct sync_replica *replica)
+{
+	const struct p2p_vv_entry *entry = p2p_vv_get(&peer->have, &replica->id);
+	uint64_t seq = replica->last.seq;
+
+	return entry && entry->seq > seq && !peer->clock_refused &&
+	       (!entry->log_from || entry->log_from <= seq + 1);
+}
+
+/* Is a rather asked than b? */
+static bool better(const struct sync_replica *replica, const struct sync_peer *a,
+		   const struct sync_peer *b)
+{
+	uint32_t x = failures(replica, a->handle), y = failures(replica, b->handle);
+
+	if (x != y)
+		return x < y;
+	return a->strikes != b->strikes ? a->strikes < b->strikes : a->load < b->load;
+}
+
+/* Who has more of it, and the log back to there; not its source. NULL: nobody now; *out_until:
+ * perhaps then. */
 static struct sync_peer *source_choose(const struct p2p_sync *sync,
-				       const struct sync_replica *replica, uint64_t seq,
-				       p2p_sync_peer not )
+				       const struct sync_replica *replica, uint64_t *out_until)
 {
 	struct sync_peer *best = NULL;
 	struct p2p_list *at;
-	size_t best_load = 0;
 
+	*out_until = UINT64_MAX;
 	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
 		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
-		const struct p2p_vv_entry *entry = p2p_vv_get(&peer->have, &replica->id);
-		size_t load;
+		const struct sync_try *try;
 
-		if (!entry || entry->seq <= seq || peer->clock_refused || !peer->have_known ||
-		    (entry->log_from && entry->log_from > seq + 1))
+		if (peer->handle == replica->source || !peer->have_known ||
+		    !can_give(peer, replica))
 			continue;
-		load = source_load(sync, peer) + (peer->handle == not ? P2P_REPLICAS_MAX : 0);
-		if (!best || load < best_load) {
-			best = peer;
-			best_load = load;
+		try = sync_try_find(replica, peer->handle);
+		if (try && try->until_ms > sync->now_ms) {
+			if (try->until_ms < *out_until)
+				*out_until = try->until_ms;
+			continue;
 		}
+		if (!best || better(replica, peer, best))
+			best = peer;
 	}
 	return best;
 }
 
 void sync_release(struct p2p_sync *sync, struct sync_replica *replica)
 {
-	(void)sync;
+	struct sync_peer *peer = sync_peer_find(sync, replica->source);
+
+	if (peer) {
+		p2p_require(peer->load > 0); /* it was asked */
+		peer->load--;
+	}
 	replica->source = 0;
 	replica->asked_to = 0;
+	sync_touch(sync, replica);
 }
 
-static void ask(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
+/* --- asking ----------------------------------------------------------------------------------- */
+
+/* Asks from the first part on that is not stored; the source may be the same as before. Not 0: it
+ * could not be asked now. */
+static int ask(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
 	uint64_t seq = replica->last.seq + 1;
 	uint32_t segment = 0;
 	P2p__V1__Want want;
+	int rc = log->resume(log->ctx, &replica->id, &seq, &segment);
 
-	if (log->resume(log->ctx, &replica->id, &seq, &segment))
-		return; /* the log cannot be read: later */
+	if (!rc && !try_get(replica, peer->handle))
+		rc = P2P_ENOMEM;
+	if (rc)
+		return rc;
 	p2p__v1__want__init(&want);
 	want.replica = p2p_field(replica->id.bytes, P2P_ID_BYTES);
 	want.from_seq = seq;
 	want.from_segment = segment;
 	want.to_seq = p2p_vv_seq(&peer->have, &replica->id);
-	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_WANT, &want.base))
-		return; /* its queue is full: at the next tick */
+	rc = sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_WANT, &want.base);
+	if (rc)
+		return rc;
+	if (replica->source != peer->handle)
+		peer->load++;
 	replica->source = peer->handle;
 	replica->asked_to = want.to_seq;
-	replica->asked_ms = replica->progress_ms = sync->now_ms;
+	replica->asked_ms = replica->progress_ms = replica->slice_ms = sync->now_ms;
+	return 0;
 }
 
-static bool may_ask(struct p2p_sync *sync, struct sync_replica *replica)
+/* A source that another one takes over from need not go on. */
+static void tell_stop(struct p2p_sync *sync, const struct sync_replica *replica)
 {
-	if (replica->held || replica->wait_signer || replica->source)
-		return false;
-	if (replica->clock_retry_ms > sync->now_ms || replica->author_ms > sync->now_ms)
-		return false;
-	return p2p_id_cmp(&replica->id, &sync->config.replica) != 0;
+	struct sync_peer *peer = sync_peer_find(sync, replica->source);
+
+	/* lost, it sends what is passed over */
+	if (peer)
+		sync_reject(sync, peer, &replica->id, replica->last.seq, P2P_ECANCELED);
 }
 
-void sync_pull_replica(struct p2p_sync *sync, struct sync_replica *replica)
+static bool unproven(const struct sync_replica *replica)
 {
+	return !replica->proven && (replica->last.seq > replica->verified || replica->current.seq);
+}
+
+/* Until when the source has time: without progress, and for what nobody signed yet, which a liar
+ * could feed for ever. */
+static uint64_t source_due(const struct sync_replica *replica)
+{
+	uint32_t failed = failures(replica, replica->source);
+	uint32_t patient = failed < PATIENCE_SHIFT_MAX ? failed : PATIENCE_SHIFT_MAX;
+	uint64_t due = replica->progress_ms +
+		       ((uint64_t)SYNC_MOVE_MS << (replica->exclusive ? patient : 0));
+	uint64_t slice = replica->slice_ms + ((uint64_t)SYNC_SLICE_MS << failed);
+
+	return unproven(replica) && slice < due ? slice : due;
+}
+
+/* Its time is up: another one, if there is one; the same again only after a while, for what is
+ * under way would come twice. */
+static void source_stalled(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	struct sync_peer *peer = sync_peer_find(sync, replica->source);
+	uint64_t idle = sync->now_ms - replica->progress_ms, until;
+	bool other = source_choose(sync, replica, &until) != NULL;
+
+	p2p_require(peer != NULL); /* a peer that is down is nobody's source */
+	if (!other && idle < SYNC_ASK_AGAIN_MS) {
+		replica->slice_ms = sync->now_ms;
+		return;
+	}
+	sync_failed(sync, replica, peer);
+	if (other)
+		tell_stop(sync, replica);
+	sync_release(sync, replica);
+}
+
+static bool may_ask(const struct p2p_sync *sync, const struct sync_replica *replica)
+{
+	return !replica->held && !replica->wait_signer &&
+	       p2p_id_cmp(&replica->id, &sync->config.replica) != 0;
+}
+
+/* What is to be done about one replica now. Returns when to look again; UINT64_MAX: when something
+ * changes. */
+static uint64_t pull_step(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	uint64_t until = replica->clock_retry_ms > replica->author_ms ? replica->clock_retry_ms
+								      : replica->author_ms;
 	struct sync_peer *peer;
 
-	if (!may_ask(sync, replica) || sync_load(sync, replica))
-		return;
+	if (replica->source && sync->now_ms >= source_due(replica))
+		source_stalled(sync, replica);
+	if (replica->source && may_ask(sync, replica))
+		return source_due(replica);
+	if (replica->source) {
+		tell_stop(sync, replica);
+		sync_release(sync, replica);
+	}
+	if (!may_ask(sync, replica))
+		return UINT64_MAX;
+	if (until > sync->now_ms)
+		return until;
+	if (sync_load(sync, replica))
+		return sync->now_ms + SYNC_MOVE_MS / 10; /* the log cannot be read: later */
 	replica->author_ms = 0;
-	peer = source_choose(sync, replica, replica->last.seq, 0);
-	if (peer)
-		ask(sync, replica, peer);
+	peer = source_choose(sync, replica, &until);
+	if (!peer)
+		return until;
+	/* its queue is full, or the log cannot be read: later */
+	return ask(sync, replica, peer) ? sync->now_ms + SYNC_MOVE_MS / 10 : source_due(replica);
 }
 
-/* Replicas that peers tell of and that somebody may sign for. */
-static void replicas_meet(struct p2p_sync *sync, const struct sync_peer *peer)
+uint64_t sync_pull(struct p2p_sync *sync)
 {
-	const struct p2p_sync_log *log = &sync->config.log;
-	struct sync_replica *replica;
+	uint64_t next = UINT64_MAX, due;
+	struct p2p_list *at, *tmp;
+
+	p2p_list_for_each (at, tmp, &sync->active) {
+		struct sync_replica *replica = p2p_container_of(at, struct sync_replica, link);
+
+		due = pull_step(sync, replica);
+		if (due == UINT64_MAX) {
+			p2p_list_remove(&replica->link);
+			replica->active = false;
+		} else if (due < next) {
+			next = due;
+		}
+	}
+	return next > sync->now_ms ? next : sync->now_ms + SYNC_MOVE_MS / 10;
+}
+
+void sync_pull_again(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
+{
+	if (replica->source && replica->source != peer->handle) {
+		tell_stop(sync, replica);
+		sync_release(sync, replica);
+	}
+	sync_touch(sync, replica);
+	if (sync_load(sync, replica) || !may_ask(sync, replica) || !can_give(peer, replica) ||
+	    ask(sync, replica, peer))
+		if (replica->source)
+			sync_release(sync, replica);
+}
+
+/* --- what peers offer ------------------------------------------------------------------------- */
+
+void sync_offered(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id)
+{
+	struct sync_replica *replica = sync_replica_find(sync, id);
 	struct p2p_key node;
-	size_t i;
 
-	for (i = 0; i < peer->have.count; i++) {
-		const struct p2p_id *id = &peer->have.entries[i].replica;
-
-		if (sync_replica_find(sync, id) || log->signer(log->ctx, id, &node))
-			continue;
+	if (!replica) {
+		/* unknown ids take no room: the certificate comes first */
+		if (sync->config.log.signer(sync->config.log.ctx, id, &node)) {
+			peer->unmet = true;
+			return;
+		}
 		if (sync_replica_get(sync, id, &replica))
 			return; /* no memory: at the next Have */
 	}
-}
-
-void sync_pull(struct p2p_sync *sync)
-{
-	struct p2p_list *at;
-	size_t i;
-
-	for (at = sync->peers.next; at != &sync->peers; at = at->next)
-		replicas_meet(sync, p2p_container_of(at, struct sync_peer, link));
-	for (i = 0; i < sync->replica_count; i++)
-		sync_pull_replica(sync, sync->replicas[i]);
-}
-
-/* No progress for a while: another source, if there is one. */
-static void pull_move(struct p2p_sync *sync, struct sync_replica *replica)
-{
-	uint64_t idle = sync->now_ms - replica->progress_ms;
-	p2p_sync_peer old = replica->source;
-	struct sync_peer *peer;
-
-	if (idle < SYNC_MOVE_MS)
-		return;
-	peer = source_choose(sync, replica, replica->last.seq, old);
-	if (!peer) {
+	/* a source that failed before, and gave nothing since, gives way at once */
+	if (replica->source && replica->source != peer->handle &&
+	    replica->progress_ms == replica->asked_ms &&
+	    failures(replica, peer->handle) < failures(replica, replica->source) &&
+	    peer->have_known && can_give(peer, replica)) {
+		tell_stop(sync, replica);
 		sync_release(sync, replica);
-		return;
 	}
-	if (peer->handle == old && sync->now_ms - replica->asked_ms < SYNC_ASK_AGAIN_MS)
-		return;
-	sync_release(sync, replica);
-	ask(sync, replica, peer);
+	if (!replica->source && (!replica->loaded || can_give(peer, replica)))
+		sync_touch(sync, replica);
 }
 
-uint64_t sync_pull_tick(struct p2p_sync *sync)
+/* All that it told of: its clock was set right, or certificates came. */
+void sync_offered_all(struct p2p_sync *sync, struct sync_peer *peer)
 {
-	uint64_t next = UINT64_MAX;
 	size_t i;
 
-	for (i = 0; i < sync->replica_count; i++) {
-		struct sync_replica *replica = sync->replicas[i];
-
-		if (replica->source)
-			pull_move(sync, replica);
-		else
-			sync_pull_replica(sync, replica);
-		if (replica->source && replica->progress_ms + SYNC_MOVE_MS < next)
-			next = replica->progress_ms + SYNC_MOVE_MS;
-		if (replica->author_ms > sync->now_ms && replica->author_ms < next)
-			next = replica->author_ms;
-		if (replica->clock_retry_ms > sync->now_ms && replica->clock_retry_ms < next)
-			next = replica->clock_retry_ms;
-	}
-	return next > sync->now_ms ? next : sync->now_ms + SYNC_MOVE_MS / 10;
+	peer->unmet = false;
+	for (i = 0; i < peer->have.count; i++)
+		sync_offered(sync, peer, &peer->have.entries[i].replica);
 }
 
 int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__Reject *reject)
@@ -166,6 +363,11 @@ int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V
 
 	if (rc)
 		return rc;
+	if (reject->code == P2P_ECANCELED) {
+		sync_want_stop(peer, &id);
+		return 0;
+	}
+	sync_proof_refused(sync, peer, &id);
 	/* it cannot give what it told of */
 	replica = sync_replica_find(sync, &id);
 	if (p2p_vv_get(&peer->have, &id) && reject->have < p2p_vv_seq(&peer->have, &id)) {
@@ -177,8 +379,9 @@ int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V
 			p2p_vv_remove(&peer->have, &id);
 	}
 	if (!rc && replica && replica->source == peer->handle) {
+		sync_failed(sync, replica, peer);
 		sync_release(sync, replica);
-		sync_pull_replica(sync, replica);
+		(void)sync_pull(sync); /* the tick asks again in time */
 	}
 	return rc;
 }

@@ -13,6 +13,8 @@ void sync_unload(struct sync_replica *replica)
 	p2p_header_init(&replica->last);
 	replica->next_segment = 0;
 	replica->verified = replica->unverified = 0;
+	replica->stager = 0;
+	replica->proven = false;
 	replica->loaded = false;
 	replica->group.last = 0;
 }
@@ -94,14 +96,21 @@ int sync_load(struct p2p_sync *sync, struct sync_replica *replica)
 	}
 	if (!rc)
 		rc = log->resume(log->ctx, &replica->id, &seq, &segment);
-	if (!rc && segment) {
+	if (!rc) {
 		rc = header_at(sync, &replica->id, seq, &replica->current, &replica->current_hash);
-		replica->next_segment = segment;
+		if (rc == P2P_ENOENT)
+			rc = 0; /* nothing of it yet */
 	}
 	if (rc) {
 		sync_unload(replica);
 		return rc;
 	}
+	if (replica->current.seq) {
+		replica->next_segment = segment;
+		replica->proven = replica->current.group_last;
+	}
+	if (!replica->proven && (replica->current.seq || replica->last.seq > replica->verified))
+		replica->stager = SYNC_STAGER_MANY;
 	replica->loaded = true;
 	return 0;
 }
@@ -117,8 +126,15 @@ struct part {
 	struct sync_replica *replica;
 };
 
-/* All of the open group goes: somebody put nonsense into it. */
-static int group_drop(struct p2p_sync *sync, struct sync_replica *replica)
+/* A changeset that begins: all of it was made by whoever sent the part. */
+struct arrival {
+	struct p2p_header header; /* arrays owned */
+	struct p2p_hash hash;
+	struct p2p_signature signature; /* if header.group_last */
+};
+
+/* All of the open group goes: it is not what its author signed, whoever gave it. */
+static int staging_drop(struct p2p_sync *sync, struct sync_replica *replica)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
 	uint64_t from = replica->verified + 1;
@@ -131,26 +147,74 @@ static int group_drop(struct p2p_sync *sync, struct sync_replica *replica)
 	return rc;
 }
 
-static int stamp_check(struct p2p_sync *sync, const struct part *part,
-		       const struct p2p_header *header)
+/* What is staged and what comes now cannot both be right. It is the sender's fault if it gave both.
+ * Otherwise nobody's: what its source or a signature contradicts is dropped and asked for again,
+ * from one peer alone. */
+static int conflict(struct p2p_sync *sync, const struct part *part, bool is_signed)
 {
-	uint64_t wall = p2p_env_wall_ms(sync->config.env);
+	struct sync_replica *replica = part->replica;
+	int rc;
 
-	if (p2p_hlc_ms(header->stamp) <= wall + sync->config.clock_ahead_max_ms)
-		return 0;
-	if (part->replica->clock_retry_ms <= sync->now_ms)
-		sync_event(sync, P2P_SYNC_CLOCK, part->peer->handle, &part->replica->id,
-			   header->seq, P2P_ECLOCK,
-			   "a change is stamped too far in the future: it is taken when its time "
-			   "has come; is a clock wrong?");
-	part->replica->clock_retry_ms = sync->now_ms + SYNC_CLOCK_RETRY_MS;
+	if (replica->stager == part->peer->handle)
+		return P2P_EPROTO;
+	if (replica->source != part->peer->handle && !is_signed)
+		return PART_DROPPED;
+	rc = staging_drop(sync, replica);
+	if (rc)
+		return rc;
+	replica->exclusive = true;
+	replica->again = part->peer->handle;
 	return PART_DROPPED;
 }
 
-static int signer_check(struct p2p_sync *sync, const struct part *part, struct p2p_key *out)
+/* This peer has nothing for us of this replica: another one may. */
+static int refuse(struct p2p_sync *sync, const struct part *part)
+{
+	sync_failed(sync, part->replica, part->peer);
+	if (part->replica->source == part->peer->handle)
+		sync_release(sync, part->replica);
+	return PART_DROPPED;
+}
+
+void sync_clock_hold(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
+		     uint64_t seq)
+{
+	if (replica->clock_retry_ms <= sync->now_ms)
+		sync_event(sync, P2P_SYNC_CLOCK, peer->handle, &replica->id, seq, P2P_ECLOCK,
+			   "a change is stamped too far in the future: it is taken when its time "
+			   "has come; is a clock wrong?");
+	replica->clock_retry_ms = sync->now_ms + SYNC_CLOCK_RETRY_MS;
+	sync_touch(sync, replica);
+}
+
+bool sync_clock_ahead(const struct p2p_sync *sync, const struct p2p_header *header)
+{
+	uint64_t wall = p2p_env_wall_ms(sync->config.env);
+
+	return p2p_hlc_ms(header->stamp) > wall + sync->config.clock_ahead_max_ms;
+}
+
+static int stamp_check(struct p2p_sync *sync, const struct part *part,
+		       const struct p2p_header *header)
+{
+	struct sync_replica *replica = part->replica;
+
+	if (!sync_clock_ahead(sync, header))
+		return 0;
+	if (header->group_last) {
+		sync_clock_hold(sync, part->peer, replica, header->seq);
+		return PART_DROPPED;
+	}
+	/* nobody signed this: the head that the peer told of decides */
+	sync_ask_proof(sync, part->peer, &replica->id, p2p_vv_seq(&part->peer->have, &replica->id));
+	return refuse(sync, part);
+}
+
+static int signature_check(struct p2p_sync *sync, const struct part *part, struct arrival *arrival)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
-	int rc = log->signer(log->ctx, &part->replica->id, out);
+	struct p2p_key node;
+	int rc = log->signer(log->ctx, &part->replica->id, &node);
 
 	if (rc == P2P_ENOENT) {
 		part->replica->wait_signer = true;
@@ -160,6 +224,12 @@ static int signer_check(struct p2p_sync *sync, const struct part *part, struct p
 		part->replica->held = P2P_EAUTH;
 		return PART_DROPPED;
 	}
+	if (rc || !arrival->header.group_last)
+		return rc;
+	rc = p2p_field_signature(&arrival->signature, &part->in->signature);
+	if (!rc &&
+	    !p2p_header_verify(&arrival->signature, &sync->config.mesh, &arrival->hash, &node))
+		rc = P2P_EAUTH;
 	return rc;
 }
 
@@ -167,93 +237,141 @@ static int chain_check(struct p2p_sync *sync, const struct part *part,
 		       const struct p2p_header *header)
 {
 	struct sync_replica *replica = part->replica;
+	struct sync_fork fork = {.seq = replica->last.seq};
 	int rc = p2p_header_follows(header, replica->last.seq ? &replica->last : NULL,
 				    &replica->last_hash);
 
 	if (rc != P2P_EFORK)
 		return rc;
-	/* what it stands on is not what we have: let it prove that */
+	if (replica->last.seq > replica->verified)
+		return conflict(sync, part, header->group_last);
+	/* what it stands on is not what we have, and ours is signed: so is `prev` of a signed one
+	 */
+	if (header->group_last) {
+		fork.ours = replica->last_hash;
+		fork.theirs = header->prev;
+		sync_forked(sync, part->peer, replica, &fork);
+		return PART_DROPPED;
+	}
 	sync_ask_proof(sync, part->peer, &replica->id, replica->last.seq);
-	p2p_vv_remove(&part->peer->have, &replica->id);
-	return PART_DROPPED;
+	return refuse(sync, part);
 }
 
-static int signature_check(struct p2p_sync *sync, const struct part *part,
-			   const struct p2p_header *header, const struct p2p_hash *hash,
-			   struct p2p_signature *out)
+/* One segment against its hash. */
+static int segment_check(const struct p2p_header *header, uint32_t index,
+			 const ProtobufCBinaryData *data)
 {
-	struct p2p_key node;
-	int rc = signer_check(sync, part, &node), dropped;
-
-	if (rc || !header->group_last)
-		return rc;
-	rc = p2p_field_signature(out, &part->in->signature);
-	if (!rc && !p2p_header_verify(out, &sync->config.mesh, hash, &node))
-		rc = P2P_EAUTH;
-	if (!rc)
-		return 0;
-	dropped = group_drop(sync, part->replica);
-	return dropped ? dropped : rc;
-}
-
-/* Header of a changeset that begins. */
-static int part_header(struct p2p_sync *sync, const struct part *part)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	struct sync_replica *replica = part->replica;
-	const ProtobufCBinaryData *raw = &part->in->header;
-	struct p2p_signature signature;
-	struct p2p_header header;
+	uint64_t left = header->total_bytes - (uint64_t)index * P2P_SEGMENT_BYTES;
 	struct p2p_hash hash;
-	int rc = p2p_header_unpack(&header, raw->data, raw->len);
-
-	if (rc)
-		return rc;
-	if (p2p_id_cmp(&header.replica, &replica->id) != 0 || header.seq != part->in->seq)
-		rc = P2P_EPROTO;
-	p2p_header_hash(&hash, &sync->config.mesh, raw->data, raw->len);
-	if (!rc)
-		rc = stamp_check(sync, part, &header);
-	if (!rc)
-		rc = chain_check(sync, part, &header);
-	if (!rc && replica->unverified + header.total_bytes > P2P_NODE_STAGED_BYTES_MAX)
-		rc = P2P_EQUOTA;
-	if (!rc)
-		rc = signature_check(sync, part, &header, &hash, &signature);
-	if (!rc) {
-		rc = log->put_header(log->ctx, &header, &hash, raw->data, raw->len,
-				     header.group_last ? &signature : NULL);
-		if (rc == P2P_EEXIST)
-			rc = 0;
-	}
-	if (rc) {
-		p2p_header_deinit(&header);
-		return rc;
-	}
-	p2p_header_deinit(&replica->current);
-	replica->current = header;
-	replica->current_hash = hash;
-	replica->next_segment = 0;
-	return 0;
-}
-
-static int part_data(struct p2p_sync *sync, const struct part *part)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	struct sync_replica *replica = part->replica;
-	const struct p2p_header *header = &replica->current;
-	const ProtobufCBinaryData *data = &part->in->data;
-	uint64_t left = header->total_bytes - (uint64_t)replica->next_segment * P2P_SEGMENT_BYTES;
-	struct p2p_hash hash;
-	int rc;
 
 	if (!header->segment_count)
 		return data->len ? P2P_EPROTO : 0;
 	if (data->len != (left < P2P_SEGMENT_BYTES ? left : P2P_SEGMENT_BYTES))
 		return P2P_EPROTO;
 	p2p_hash_bytes(&hash, data->data, data->len);
-	if (p2p_hash_cmp(&hash, &header->segments[replica->next_segment]) != 0)
-		return P2P_EPROTO;
+	return p2p_hash_cmp(&hash, &header->segments[index]) == 0 ? 0 : P2P_EPROTO;
+}
+
+/* Of what nobody signed yet only so much is staged, of all replicas together; what nobody is asked
+ * for any more makes room. */
+static int room_check(struct p2p_sync *sync, const struct part *part,
+		      const struct p2p_header *header)
+{
+	uint64_t staged = header->total_bytes;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < sync->replica_count; i++)
+		staged += sync->replicas[i]->unverified;
+	for (i = 0; i < sync->replica_count && !rc && staged > P2P_NODE_STAGED_BYTES_MAX; i++) {
+		struct sync_replica *replica = sync->replicas[i];
+
+		if (!replica->unverified || replica->source || replica == part->replica)
+			continue;
+		staged -= replica->unverified;
+		rc = staging_drop(sync, replica);
+	}
+	if (rc || staged <= P2P_NODE_STAGED_BYTES_MAX)
+		return rc;
+	return part->replica->stager == part->peer->handle ? P2P_EQUOTA : refuse(sync, part);
+}
+
+/* What the part says by itself, and then how it fits to what we have. */
+static int arrival_check(struct p2p_sync *sync, const struct part *part, struct arrival *arrival)
+{
+	struct p2p_header *header = &arrival->header;
+	struct sync_replica *replica = part->replica;
+	int rc = 0;
+
+	if (p2p_id_cmp(&header->replica, &replica->id) != 0 || header->seq != part->in->seq)
+		rc = P2P_EPROTO;
+	if (!rc)
+		rc = segment_check(header, 0, &part->in->data);
+	if (!rc)
+		rc = signature_check(sync, part, arrival);
+	if (!rc)
+		rc = stamp_check(sync, part, header);
+	if (!rc)
+		rc = chain_check(sync, part, header);
+	if (!rc && !header->group_last)
+		rc = room_check(sync, part, header);
+	return rc;
+}
+
+/* A header and its first segment go into the log together. */
+static int arrival_store(struct p2p_sync *sync, const struct part *part,
+			 const struct arrival *arrival)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	const struct p2p_header *header = &arrival->header;
+	const ProtobufCBinaryData *raw = &part->in->header, *data = &part->in->data;
+	int rc = log->put_header(log->ctx, header, &arrival->hash, raw->data, raw->len,
+				 header->group_last ? &arrival->signature : NULL);
+
+	if (!rc && header->segment_count)
+		rc = log->put_segment(log->ctx, &header->replica, header->seq, 0, data->data,
+				      data->len);
+	/* nothing is there that was not loaded */
+	return rc == P2P_EEXIST || rc == P2P_EFORK ? P2P_ECORRUPT : rc;
+}
+
+/* The header of a changeset that begins, with its first segment. */
+static int part_begin(struct p2p_sync *sync, const struct part *part)
+{
+	struct sync_replica *replica = part->replica;
+	const ProtobufCBinaryData *raw = &part->in->header;
+	struct arrival arrival;
+	int rc = p2p_header_unpack(&arrival.header, raw->data, raw->len);
+
+	if (rc == P2P_EVERSION)
+		return refuse(sync, part); /* who relays what it need not read does no wrong */
+	if (rc)
+		return rc;
+	p2p_header_hash(&arrival.hash, &sync->config.mesh, raw->data, raw->len);
+	rc = arrival_check(sync, part, &arrival);
+	if (!rc)
+		rc = arrival_store(sync, part, &arrival);
+	if (rc) {
+		p2p_header_deinit(&arrival.header);
+		return rc;
+	}
+	replica->current = arrival.header;
+	replica->current_hash = arrival.hash;
+	replica->next_segment = arrival.header.segment_count ? 1 : 0;
+	replica->proven = arrival.header.group_last;
+	return 0;
+}
+
+static int part_more(struct p2p_sync *sync, const struct part *part)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	struct sync_replica *replica = part->replica;
+	const struct p2p_header *header = &replica->current;
+	const ProtobufCBinaryData *data = &part->in->data;
+	int rc = segment_check(header, replica->next_segment, data);
+
+	if (rc)
+		return replica->proven ? rc : conflict(sync, part, false);
 	rc = log->put_segment(log->ctx, &replica->id, header->seq, replica->next_segment,
 			      data->data, data->len);
 	if (!rc)
@@ -271,14 +389,46 @@ static int part_complete(const struct part *part)
 		return 0;
 	last_set(replica, header, &replica->current_hash);
 	replica->unverified = header->group_last ? 0 : replica->unverified + header->total_bytes;
-	if (header->group_last)
+	if (header->group_last) {
 		replica->verified = header->seq;
+		replica->slice_ms = replica->progress_ms;
+		replica->exclusive = false;
+		sync_delivered(replica, part->peer);
+	}
 	p2p_header_deinit(header);
 	replica->next_segment = 0;
+	replica->proven = false;
 	/* who gives it has it */
 	return p2p_vv_seq(&part->peer->have, &replica->id) < entry.seq
 		       ? p2p_vv_put(&part->peer->have, &entry)
 		       : 0;
+}
+
+/* Who gave what is staged and not signed yet. */
+static void stager_set(const struct part *part)
+{
+	struct sync_replica *replica = part->replica;
+
+	if (replica->proven || (!replica->current.seq && replica->last.seq <= replica->verified))
+		replica->stager = 0;
+	else if (!replica->stager)
+		replica->stager = part->peer->handle;
+	else if (replica->stager != part->peer->handle)
+		replica->stager = SYNC_STAGER_MANY;
+}
+
+/* Unsigned parts come from who was asked, or from their author. */
+static bool part_welcome(const struct part *part)
+{
+	const struct sync_replica *replica = part->replica;
+	const struct sync_peer *peer = part->peer;
+
+	if (replica->source == peer->handle || part->in->signature.len || replica->proven)
+		return true;
+	if (replica->exclusive)
+		return false;
+	return sync_try_find(replica, peer->handle) ||
+	       p2p_id_cmp(&peer->replica, &replica->id) == 0;
 }
 
 static int part_take(struct p2p_sync *sync, const struct part *part)
@@ -286,16 +436,25 @@ static int part_take(struct p2p_sync *sync, const struct part *part)
 	struct sync_replica *replica = part->replica;
 	const P2p__V1__Part *in = part->in;
 	bool begins = replica->current.seq == 0;
-	int rc;
+	int rc, dropped;
 
 	if (in->seq != (begins ? replica->last.seq + 1 : replica->current.seq) ||
-	    in->segment != (begins ? 0 : replica->next_segment))
-		return PART_DROPPED; /* a duplicate, or too early: asked for again */
-	rc = begins ? part_header(sync, part) : 0;
-	if (rc)
-		return rc;
-	rc = part_data(sync, part);
-	return rc ? rc : part_complete(part);
+	    in->segment != (begins ? 0 : replica->next_segment) || !part_welcome(part))
+		return PART_DROPPED; /* a duplicate, too early, or not asked for */
+	rc = begins ? part_begin(sync, part) : part_more(sync, part);
+	if (!rc)
+		stager_set(part);
+	if (!rc)
+		rc = part_complete(part);
+	if (!rc)
+		stager_set(part);
+	/* what a peer gave that is at fault goes with it */
+	if (rc < 0 && p2p_err_blame(rc) == P2P_BLAME_PEER &&
+	    replica->stager == part->peer->handle) {
+		dropped = staging_drop(sync, replica);
+		rc = dropped ? dropped : rc;
+	}
+	return rc;
 }
 
 /* Whose it is, and whether we take anything of it. */
@@ -386,6 +545,8 @@ static void parts_forget(struct p2p_sync *sync, const P2p__V1__Changes *changes)
 static void parts_settle(struct p2p_sync *sync, const P2p__V1__Changes *changes)
 {
 	struct sync_replica *replica, *before = NULL;
+	struct sync_peer *again;
+	bool released = false;
 	struct p2p_id id;
 	size_t i;
 
@@ -396,13 +557,18 @@ static void parts_settle(struct p2p_sync *sync, const P2p__V1__Changes *changes)
 		if (!replica || replica == before)
 			continue;
 		before = replica;
-		if (replica->source &&
-		    (replica->last.seq >= replica->asked_to || replica->held ||
-		     replica->wait_signer || replica->clock_retry_ms > sync->now_ms)) {
+		again = sync_peer_find(sync, replica->again);
+		replica->again = 0;
+		if (again)
+			sync_pull_again(sync, replica, again);
+		else if (replica->source &&
+			 (replica->last.seq >= replica->asked_to || replica->held ||
+			  replica->wait_signer || replica->clock_retry_ms > sync->now_ms))
 			sync_release(sync, replica);
-			sync_pull_replica(sync, replica);
-		}
+		released |= !replica->source && replica->active;
 	}
+	if (released)
+		(void)sync_pull(sync); /* the tick looks again in time */
 }
 
 int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,

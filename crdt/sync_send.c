@@ -155,15 +155,15 @@ static int want_put(struct sync_peer *peer, const struct sync_want *want)
 	return 0;
 }
 
-static void reject(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
-		   uint64_t have)
+void sync_reject(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
+		 uint64_t have, int code)
 {
 	P2p__V1__Reject message;
 
 	p2p__v1__reject__init(&message);
 	message.replica = p2p_field(id->bytes, P2P_ID_BYTES);
 	message.have = have;
-	message.code = P2P_ENOENT;
+	message.code = code;
 	/* lost, it is asked again */
 	(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_REJECT, &message.base);
 }
@@ -182,7 +182,7 @@ int sync_take_want(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 	want.segment = in->from_segment;
 	have = sync_servable(sync, &want.replica);
 	if (have < want.seq) {
-		reject(sync, peer, &want.replica, have);
+		sync_reject(sync, peer, &want.replica, have, P2P_ENOENT);
 		return 0;
 	}
 	if (want.to_seq > have)
@@ -191,6 +191,17 @@ int sync_take_want(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 	if (!rc)
 		sync_serve(sync, peer);
 	return rc;
+}
+
+void sync_want_stop(struct sync_peer *peer, const struct p2p_id *id)
+{
+	size_t i;
+
+	for (i = 0; i < peer->want_count; i++)
+		if (p2p_id_cmp(&peer->wants[i].replica, id) == 0) {
+			want_remove(peer, i);
+			return;
+		}
 }
 
 /* Moves the cursor behind what was added. */
@@ -246,7 +257,7 @@ static int serve_one(struct p2p_sync *sync, struct sync_peer *peer, struct batch
 	rc = want_fill(sync, peer, batch, &peer->wants[index], ids);
 	if (rc) {
 		/* the log cannot give it: the peer asks elsewhere, or again */
-		reject(sync, peer, &before.replica, before.seq - 1);
+		sync_reject(sync, peer, &before.replica, before.seq - 1, P2P_ENOENT);
 		want_remove(peer, index);
 		batch->count = 0;
 		batch->cost = 0;

@@ -241,8 +241,11 @@ void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 		if (contact)
 			p2p_node_note(node, key, contact->address,
 				      event->code ? event->code : P2P_EPROTO, text);
+		/* a fork is its signer's, whoever told of it */
+		if (event->kind == P2P_SYNC_FORK)
+			key = &event->node;
 		p2p_node_trouble(node, event->code, "%s (node %.8s)", text,
-				 contact ? p2p_key_text(key).text : "?");
+				 key ? p2p_key_text(key).text : "?");
 		if (p2p_id_cmp(&event->replica, p2p_replica_id(node->replica)) == 0 &&
 		    event->kind != P2P_SYNC_CLOCK)
 			leave_sessions(node);

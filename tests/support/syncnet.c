@@ -682,7 +682,8 @@ void syncnet_say_have(struct syncnet *net, size_t from, size_t to, const struct 
 
 	p2p__v1__have__init(&have);
 	p2p__v1__vector_entry__init(&entry);
-	entry.replica = p2p_field(replica->bytes, P2P_ID_BYTES);
+	if (replica)
+		entry.replica = p2p_field(replica->bytes, P2P_ID_BYTES);
 	entry.seq = seq;
 	if (head)
 		entry.head = p2p_field(head->bytes, P2P_HEAD_BYTES);
