@@ -1,25 +1,52 @@
-/* The set of signed records; see authority.h. */
+/* The set of signed records, and asking it; see authority.h. */
 #include "crdt/authority.h"
 
-#include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crdt/authority_private.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
-int p2p_authority_new(struct p2p_authority **out)
+/* --- life ------------------------------------------------------------------------------------- */
+
+int p2p_authority_new(const struct p2p_env *env, struct p2p_authority **out)
 {
-	*out = p2p_calloc(1, sizeof(**out));
-	return *out ? 0 : P2P_ENOMEM;
+	struct p2p_authority *authority = p2p_calloc(1, sizeof(*authority));
+	struct p2p_hash_key key;
+
+	*out = authority;
+	if (!authority)
+		return P2P_ENOMEM;
+	p2p_env_random(env, key.bytes, sizeof(key.bytes));
+	p2p_index_init(&authority->nodes, &key, offsetof(struct authority_node, key),
+		       P2P_KEY_BYTES);
+	p2p_index_init(&authority->replicas, &key, offsetof(struct authority_group, id),
+		       P2P_ID_BYTES);
+	p2p_index_init(&authority->tables, &key, offsetof(struct authority_group, id),
+		       P2P_ID_BYTES);
+	p2p_index_init(&authority->named, &key, 0, P2P_HASH_BYTES);
+	p2p_index_init(&authority->followed, &key, 0, sizeof(struct authority_link));
+	p2p_list_init(&authority->headed);
+	authority->digest_stale = true;
+	return 0;
 }
 
 static void record_free(struct authority_record *at)
 {
 	p2p_free(at->raw);
-	p2p_free(at->body);
 	p2p_free(at->parents);
 	p2p_free(at);
+}
+
+/* An index whose items are its owner's. */
+static void items_free(struct p2p_index *index)
+{
+	size_t i;
+
+	for (i = 0; i < index->count; i++)
+		p2p_free(index->items[i]);
+	p2p_index_deinit(index);
 }
 
 void p2p_authority_free(struct p2p_authority *authority)
@@ -33,270 +60,63 @@ void p2p_authority_free(struct p2p_authority *authority)
 	p2p_free(authority->records);
 	p2p_free(authority->sorted);
 	p2p_free(authority->members);
-	p2p_free(authority->certificates);
-	p2p_free(authority->heads);
+	items_free(&authority->nodes);
+	items_free(&authority->replicas);
+	items_free(&authority->tables);
+	p2p_index_deinit(&authority->named);
+	p2p_index_deinit(&authority->followed);
 	p2p_free(authority);
 }
 
-/* --- hashes and signatures -------------------------------------------------------------------- */
+/* --- the set ---------------------------------------------------------------------------------- */
 
-void authority_hash(struct p2p_hash *out, const struct p2p_hash *mesh, uint32_t kind,
-		    const struct p2p_key *signer, const void *body, size_t len)
+size_t authority_place(const struct p2p_authority *authority, const struct p2p_hash *hash,
+		       bool *out_found)
 {
-	static const char domain[] = "p2pnode/record/1";
-	const uint8_t kind_bytes[4] = {(uint8_t)(kind >> 24), (uint8_t)(kind >> 16),
-				       (uint8_t)(kind >> 8), (uint8_t)kind};
-	crypto_generichash_state state;
+	size_t low = 0, high = authority->count;
 
-	/* none of these can fail with constant sizes */
-	(void)crypto_generichash_init(&state, NULL, 0, P2P_HASH_BYTES);
-	(void)crypto_generichash_update(&state, (const uint8_t *)domain, strlen(domain));
-	(void)crypto_generichash_update(&state, mesh->bytes, P2P_HASH_BYTES);
-	(void)crypto_generichash_update(&state, kind_bytes, sizeof(kind_bytes));
-	(void)crypto_generichash_update(&state, signer->bytes, P2P_KEY_BYTES);
-	(void)crypto_generichash_update(&state, body, len);
-	(void)crypto_generichash_final(&state, out->bytes, P2P_HASH_BYTES);
-}
+	*out_found = false;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = p2p_hash_cmp(&authority->sorted[mid]->record.hash, hash);
 
-void authority_signed_bytes(uint8_t out[AUTHORITY_SIGNED_BYTES], const struct p2p_hash *hash)
-{
-	const size_t len = sizeof(AUTHORITY_SIGNED_DOMAIN) - 1;
-
-	memcpy(out, AUTHORITY_SIGNED_DOMAIN, len);
-	memcpy(out + len, hash->bytes, P2P_HASH_BYTES);
-}
-
-static bool signature_holds(const struct p2p_hash *hash, const struct p2p_key *signer,
-			    const struct p2p_signature *signature)
-{
-	uint8_t bytes[AUTHORITY_SIGNED_BYTES];
-
-	authority_signed_bytes(bytes, hash);
-	return crypto_sign_verify_detached(signature->bytes, bytes, sizeof(bytes), signer->bytes) ==
-	       0;
-}
-
-/* --- bodies ----------------------------------------------------------------------------------- */
-
-static int name_take(char out[AUTHORITY_NAME_BYTES], const char *name)
-{
-	size_t len = strlen(name);
-
-	if (len > P2P_NAME_MAX)
-		return P2P_ETOOBIG;
-	memcpy(out, name, len + 1);
-	return 0;
-}
-
-static int genesis_take(struct authority_record *at, const P2p__V1__Genesis *body)
-{
-	int rc = p2p_field_key(&at->node, &body->founder);
-
-	if (!rc)
-		rc = p2p_field_key(&at->wrap_key, &body->wrap_key);
-	if (!rc)
-		rc = p2p_field_key(&at->noise_key, &body->noise_key);
-	if (!rc && body->random.len != 32)
-		rc = P2P_EPROTO;
-	at->role = P2P__V1__ROLE__ROLE_ADMIN;
-	return rc ? rc : name_take(at->name, body->name);
-}
-
-static int parents_take(struct authority_record *at, size_t count,
-			const ProtobufCBinaryData *parents)
-{
-	size_t i;
-	int rc = 0;
-
-	if (count > P2P_RECORDS_MAX)
-		return P2P_ETOOBIG;
-	at->parents = p2p_calloc(count + 1, sizeof(*at->parents));
-	if (!at->parents)
-		return P2P_ENOMEM;
-	for (i = 0; i < count && !rc; i++)
-		rc = p2p_field_hash(&at->parents[i], &parents[i]);
-	at->parent_count = count;
-	return rc;
-}
-
-static int admission_take(struct authority_record *at, const P2p__V1__Admission *body)
-{
-	int rc = p2p_field_key(&at->node, &body->node);
-
-	if (!rc)
-		rc = p2p_field_key(&at->wrap_key, &body->wrap_key);
-	if (!rc)
-		rc = p2p_field_key(&at->noise_key, &body->noise_key);
-	if (!rc && body->invite.len && body->invite.len != P2P_ID_BYTES)
-		rc = P2P_EPROTO;
-	if (!rc)
-		rc = parents_take(at, body->n_parents, body->parents);
-	if (!rc &&
-	    (body->role < P2P__V1__ROLE__ROLE_ADMIN || body->role > P2P__V1__ROLE__ROLE_READER))
-		rc = P2P_EPROTO;
-	at->role = body->role;
-	return rc ? rc : name_take(at->name, body->name);
-}
-
-static int certificate_take(struct authority_record *at, const P2p__V1__Certificate *body)
-{
-	int rc = p2p_field_id(&at->id, &body->replica);
-
-	if (!rc)
-		rc = p2p_field_key(&at->node, &body->node);
-	if (!rc && body->predecessor.len && body->predecessor.len != P2P_ID_BYTES)
-		rc = P2P_EPROTO;
-	if (!rc && p2p_key_cmp(&at->node, &at->record.signer) != 0)
-		rc = P2P_EAUTH; /* each node certifies its own */
-	return rc;
-}
-
-static int schema_take(struct authority_record *at, const P2p__V1__Schema *body)
-{
-	int rc = p2p_field_id(&at->id, &body->table);
-
-	if (!rc && body->predecessor.len)
-		rc = p2p_field_hash(&at->predecessor, &body->predecessor);
-	if (!rc && body->n_columns > P2P_COLUMNS_MAX)
-		rc = P2P_ETOOBIG;
-	return rc ? rc : parents_take(at, body->n_parents, body->parents);
-}
-
-static const ProtobufCMessageDescriptor *body_descriptor(uint32_t kind)
-{
-	switch (kind) {
-	case P2P__V1__RECORD_KIND__RECORD_GENESIS:
-		return &p2p__v1__genesis__descriptor;
-	case P2P__V1__RECORD_KIND__RECORD_ADMISSION:
-		return &p2p__v1__admission__descriptor;
-	case P2P__V1__RECORD_KIND__RECORD_CERTIFICATE:
-		return &p2p__v1__certificate__descriptor;
-	case P2P__V1__RECORD_KIND__RECORD_SCHEMA:
-		return &p2p__v1__schema__descriptor;
-	default:
-		return NULL;
+		*out_found = *out_found || order == 0;
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
 	}
+	return low;
 }
 
-/* Format 0 is nothing; a greater one than ours is kept like an unknown kind. */
-static int body_read(struct authority_record *at)
+struct authority_record *authority_find(const struct p2p_authority *authority,
+					const struct p2p_hash *hash)
 {
-	const ProtobufCMessageDescriptor *descriptor = body_descriptor(at->record.kind);
-	const ProtobufCMessage *base;
-	uint32_t format;
-	void *arena;
-	int rc;
+	bool found;
+	size_t place = authority_place(authority, hash, &found);
 
-	if (!descriptor)
-		return at->record.kind ? 0 : P2P_EPROTO;
-	rc = p2p_unpack(descriptor, at->body, at->record.body_len, &base, &arena);
-	if (rc)
-		return rc;
-	/* all bodies begin with their format */
-	format = ((const P2p__V1__Certificate *)base)->format;
-	at->kind = at->record.kind;
-	if (format == 0)
-		rc = P2P_EPROTO;
-	else if (format > P2P_FORMAT)
-		at->kind = 0;
-	else if (at->kind == P2P__V1__RECORD_KIND__RECORD_GENESIS)
-		rc = genesis_take(at, (const P2p__V1__Genesis *)base);
-	else if (at->kind == P2P__V1__RECORD_KIND__RECORD_ADMISSION)
-		rc = admission_take(at, (const P2p__V1__Admission *)base);
-	else if (at->kind == P2P__V1__RECORD_KIND__RECORD_CERTIFICATE)
-		rc = certificate_take(at, (const P2p__V1__Certificate *)base);
-	else
-		rc = schema_take(at, (const P2p__V1__Schema *)base);
-	p2p_unpack_free(arena);
-	return rc;
+	return found ? authority->sorted[place] : NULL;
 }
 
-/* --- adding ----------------------------------------------------------------------------------- */
-
-/* Without working anything out: many may come one after the other. */
-static bool is_known(const struct p2p_authority *authority, const struct p2p_hash *hash)
+/* Keeping the order moves half of at most 128 KiB of pointers: little beside a signature. */
+static void record_put(struct p2p_authority *authority, struct authority_record *at)
 {
-	size_t i;
+	bool found;
+	size_t place = authority_place(authority, &at->record.hash, &found);
 
-	for (i = 0; i < authority->count; i++)
-		if (p2p_hash_cmp(&authority->records[i]->record.hash, hash) == 0)
-			return true;
-	return false;
-}
-
-static int signed_read(struct p2p_authority *authority, const P2p__V1__Signed *in,
-		       struct authority_record *at)
-{
-	static const struct p2p_hash zero;
-	bool genesis = in->kind == P2P__V1__RECORD_KIND__RECORD_GENESIS;
-	struct p2p_signature signature;
-	int rc = p2p_field_key(&at->record.signer, &in->signer);
-
-	if (!rc)
-		rc = p2p_field_signature(&signature, &in->signature);
-	if (!rc && in->body.len > P2P_RECORD_BODY_MAX)
-		rc = P2P_ETOOBIG;
-	if (!rc && !genesis && !authority->has_genesis)
-		rc = P2P_EPROTO; /* without it nothing can be checked */
-	if (rc)
-		return rc;
-	at->record.kind = in->kind;
-	at->body = p2p_memdup(in->body.data, in->body.len);
-	if (!at->body)
-		return P2P_ENOMEM;
-	at->record.body = at->body;
-	at->record.body_len = in->body.len;
-	authority_hash(&at->record.hash, genesis ? &zero : &authority->mesh, in->kind,
-		       &at->record.signer, at->body, at->record.body_len);
-	if (is_known(authority, &at->record.hash))
-		return P2P_AUTHORITY_KNOWN;
-	return signature_holds(&at->record.hash, &at->record.signer, &signature) ? 0 : P2P_EAUTH;
-}
-
-/* The first one is the genesis, and there is one. */
-static int genesis_check(struct p2p_authority *authority, const struct authority_record *at)
-{
-	bool genesis = at->record.kind == P2P__V1__RECORD_KIND__RECORD_GENESIS;
-
-	if (!genesis)
-		return 0;
-	if (authority->has_genesis ||
-	    (authority->has_expected && p2p_hash_cmp(&authority->expected, &at->record.hash) != 0))
-		return P2P_EMESH;
-	if (!at->kind)
-		return P2P_EVERSION;
-	return p2p_key_cmp(&at->node, &at->record.signer) == 0 ? 0 : P2P_EAUTH;
-}
-
-static int records_grow(struct p2p_authority *authority)
-{
-	size_t cap = authority->cap ? authority->cap * 2 : 16;
-	struct authority_record **grown;
-
-	if (authority->count < authority->cap)
-		return 0;
-	grown = p2p_realloc(authority->records, cap * sizeof(struct authority_record *));
-	if (!grown)
-		return P2P_ENOMEM;
-	authority->records = grown;
-	authority->cap = cap;
-	return 0;
-}
-
-static int record_read(struct p2p_authority *authority, const void *raw, size_t len,
-		       struct authority_record *at)
-{
-	const ProtobufCMessage *base;
-	void *arena;
-	int rc = p2p_unpack(&p2p__v1__signed__descriptor, raw, len, &base, &arena);
-
-	if (rc)
-		return rc;
-	rc = signed_read(authority, (const P2p__V1__Signed *)base, at);
-	p2p_unpack_free(arena);
-	if (!rc)
-		rc = body_read(at);
-	return rc ? rc : genesis_check(authority, at);
+	memmove(&authority->sorted[place + 1], &authority->sorted[place],
+		(authority->count - place) * sizeof(authority->sorted[0]));
+	authority->sorted[place] = at;
+	authority->records[authority->count++] = at;
+	authority->bytes += at->record.raw_len;
+	authority->parents += at->parent_count;
+	authority->schemas += at->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA;
+	authority->digest_stale = true;
+	if (at->record.kind == P2P__V1__RECORD_KIND__RECORD_GENESIS) {
+		authority->has_genesis = true;
+		authority->mesh = at->record.hash;
+	}
+	authority_apply(authority, at);
 }
 
 int p2p_authority_add(struct p2p_authority *authority, const void *raw, size_t len)
@@ -304,29 +124,44 @@ int p2p_authority_add(struct p2p_authority *authority, const void *raw, size_t l
 	struct authority_record *at;
 	int rc;
 
-	if (len > P2P_RECORD_BODY_MAX + 1024 || authority->count >= P2P_RECORDS_MAX)
+	if (len > P2P_RECORD_RAW_MAX)
 		return P2P_ETOOBIG;
-	rc = records_grow(authority);
-	if (rc)
-		return rc;
 	at = p2p_calloc(1, sizeof(*at));
 	if (!at)
 		return P2P_ENOMEM;
 	at->raw = p2p_memdup(raw, len);
 	at->record.raw = at->raw;
 	at->record.raw_len = len;
-	rc = at->raw ? record_read(authority, raw, len, at) : P2P_ENOMEM;
+	p2p_list_init(&at->head);
+	rc = at->raw ? authority_read(authority, at) : P2P_ENOMEM;
+	if (!rc)
+		rc = authority_reserve(authority, at);
 	if (rc) {
 		record_free(at);
 		return rc;
 	}
-	authority->records[authority->count++] = at;
-	authority->stale = true;
-	if (at->record.kind == P2P__V1__RECORD_KIND__RECORD_GENESIS) {
-		authority->has_genesis = true;
-		authority->mesh = at->record.hash;
-	}
+	record_put(authority, at);
 	return 0;
+}
+
+void p2p_authority_rewind(struct p2p_authority *authority, size_t count)
+{
+	size_t i, all = authority->count;
+
+	if (count >= all)
+		return;
+	authority_unapply(authority);
+	authority->count = authority->bytes = authority->parents = authority->schemas = 0;
+	if (!count) {
+		authority->has_genesis = false;
+		memset(&authority->mesh, 0, sizeof(authority->mesh));
+	}
+	/* there is room: they were there before */
+	for (i = 0; i < count; i++)
+		record_put(authority, authority->records[i]);
+	for (; i < all; i++)
+		record_free(authority->records[i]);
+	authority->digest_stale = true;
 }
 
 void p2p_authority_expect(struct p2p_authority *authority, const struct p2p_hash *mesh)
@@ -336,15 +171,6 @@ void p2p_authority_expect(struct p2p_authority *authority, const struct p2p_hash
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
-
-/* What follows is worked out late, also for those who only ask. */
-static struct p2p_authority *settled(const struct p2p_authority *authority)
-{
-	struct p2p_authority *own = (struct p2p_authority *)(uintptr_t)authority;
-
-	authority_settle(own);
-	return own;
-}
 
 const struct p2p_hash *p2p_authority_mesh(const struct p2p_authority *authority)
 {
@@ -356,56 +182,92 @@ const char *p2p_authority_mesh_name(const struct p2p_authority *authority)
 	return authority->count ? authority->records[0]->name : "";
 }
 
+static struct authority_node *node_of(const struct p2p_authority *authority,
+				      const struct p2p_key *key)
+{
+	return p2p_index_find(&authority->nodes, key->bytes);
+}
+
 uint32_t p2p_authority_role(const struct p2p_authority *authority, const struct p2p_key *node)
 {
-	const struct authority_member *member = authority_member_of(settled(authority), node);
-
-	return member ? member->member.role : P2P__V1__ROLE__ROLE_NONE;
+	return authority_role(node_of(authority, node));
 }
 
 size_t p2p_authority_member_count(const struct p2p_authority *authority)
 {
-	return settled(authority)->member_count;
+	return authority->member_count;
+}
+
+static int by_seniority(const void *a, const void *b)
+{
+	const struct authority_node *const *x = a, *const *y = b;
+
+	return authority_seniority(*x, *y);
+}
+
+/* Lists that only people and other nodes ask for get their order late, also for those who ask. */
+static struct p2p_authority *own(const struct p2p_authority *authority)
+{
+	return (struct p2p_authority *)(uintptr_t)authority;
+}
+
+static void members_sort(struct p2p_authority *authority)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i < authority->nodes.count; i++) {
+		struct authority_node *node = authority->nodes.items[i];
+
+		if (node->admission)
+			authority->members[count++] = node;
+	}
+	qsort(authority->members, count, sizeof(authority->members[0]), by_seniority);
+	authority->members_stale = false;
 }
 
 bool p2p_authority_member(const struct p2p_authority *authority, size_t index,
 			  struct p2p_member *out)
 {
-	const struct p2p_authority *own = settled(authority);
+	const struct authority_node *node;
+	const struct authority_record *at;
 
-	if (index >= own->member_count)
+	if (index >= authority->member_count)
 		return false;
-	*out = own->members[index].member;
+	if (authority->members_stale)
+		members_sort(own(authority));
+	node = authority->members[index];
+	at = node->admission;
+	out->node = node->key;
+	out->wrap_key = at->wrap_key;
+	out->noise_key = at->noise_key;
+	out->role = at->role;
+	memcpy(out->name, at->name, sizeof(out->name));
+	out->admitted_by = at->record.signer;
 	return true;
 }
 
-static bool may_write(const struct p2p_authority *authority, const struct p2p_key *node)
+/* The most senior of those that claim an id; NULL: nobody does. */
+static const struct authority_node *holder_of(const struct authority_group *claims)
 {
-	uint32_t role = p2p_authority_role(authority, node);
+	const struct authority_node *node = NULL;
+	const struct authority_record *at;
 
-	return role == P2P__V1__ROLE__ROLE_ADMIN || role == P2P__V1__ROLE__ROLE_WRITER;
+	for (at = claims->first; at; at = at->next_in_group)
+		if (!node || authority_seniority(at->signer, node) < 0)
+			node = at->signer;
+	return node;
 }
 
 int p2p_authority_replica_node(const struct p2p_authority *authority, const struct p2p_id *replica,
 			       struct p2p_key *out_node)
 {
-	const struct p2p_authority *own = settled(authority);
-	size_t low = 0, high = own->certificate_count;
+	const struct authority_group *claims = p2p_index_find(&authority->replicas, replica->bytes);
+	const struct authority_node *node = claims ? holder_of(claims) : NULL;
 
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		int order = p2p_id_cmp(&own->certificates[mid].replica, replica);
-
-		if (order == 0) {
-			*out_node = own->certificates[mid].node;
-			return may_write(own, out_node) ? 0 : P2P_EAUTH;
-		}
-		if (order < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return P2P_ENOENT;
+	if (!node)
+		return P2P_ENOENT;
+	*out_node = node->key;
+	return authority_may_write(authority_role(node)) ? 0 : P2P_EAUTH;
 }
 
 int p2p_authority_each_replica(const struct p2p_authority *authority,
@@ -413,55 +275,115 @@ int p2p_authority_each_replica(const struct p2p_authority *authority,
 					   const struct p2p_key *node),
 			       void *ctx)
 {
-	const struct p2p_authority *own = settled(authority);
 	size_t i;
 	int rc = 0;
 
-	for (i = 0; i < own->certificate_count && !rc; i++)
-		rc = each(ctx, &own->certificates[i].replica, &own->certificates[i].node);
+	for (i = 0; i < authority->replicas.count && !rc; i++) {
+		const struct authority_group *claims = authority->replicas.items[i];
+		const struct authority_node *node = holder_of(claims);
+
+		if (node)
+			rc = each(ctx, &claims->id, &node->key);
+	}
 	return rc;
 }
 
 const struct p2p_signed *p2p_authority_schema(const struct p2p_authority *authority,
 					      const struct p2p_hash *hash)
 {
-	const struct authority_record *at = authority_find(settled(authority), hash);
+	const struct authority_record *at = authority_find(authority, hash);
 
-	return at && at->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA && at->valid ? &at->record
-										  : NULL;
+	return at && at->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA && at->counts ? &at->record
+										   : NULL;
+}
+
+const struct authority_record *authority_schema_of(const struct p2p_authority *authority,
+						   const struct p2p_id *table)
+{
+	const struct authority_group *group = p2p_index_find(&authority->tables, table->bytes);
+
+	return group ? group->in_force : NULL;
 }
 
 int p2p_authority_each_schema(const struct p2p_authority *authority,
 			      int (*each)(void *ctx, const struct p2p_signed *record), void *ctx)
 {
-	const struct p2p_authority *own = settled(authority);
 	size_t i;
 	int rc = 0;
 
 	/* by index: each() may add records */
-	for (i = 0; i < own->count && !rc; i++) {
-		const struct authority_record *at = own->records[i];
+	for (i = 0; i < authority->tables.count && !rc; i++) {
+		const struct authority_group *table = authority->tables.items[i];
 
-		if (at->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA &&
-		    authority_schema_of(settled(own), &at->id) == at)
-			rc = each(ctx, &at->record);
+		if (table->in_force)
+			rc = each(ctx, &table->in_force->record);
 	}
 	return rc;
 }
 
+static int by_hash(const void *a, const void *b)
+{
+	return p2p_hash_cmp(a, b);
+}
+
+static struct authority_node *headed_node(struct p2p_list *link)
+{
+	return p2p_container_of(link, struct authority_node, headed);
+}
+
+static const struct authority_record *head_record(struct p2p_list *link)
+{
+	return p2p_container_of(link, struct authority_record, head);
+}
+
+/* One of each signer, then another of each, and so on: however many heads one of them makes, the
+ * others' are among those that are named. */
+static size_t heads_choose(struct p2p_authority *authority, struct p2p_hash *out, size_t max)
+{
+	struct p2p_list *at, *next;
+	bool more = true;
+	size_t count = 0;
+
+	p2p_list_for_each (at, next, &authority->headed)
+		headed_node(at)->head_turn = headed_node(at)->heads.next;
+	while (more) {
+		more = false;
+		p2p_list_for_each (at, next, &authority->headed) {
+			struct authority_node *node = headed_node(at);
+
+			if (count == max || node->head_turn == &node->heads)
+				continue;
+			out[count++] = head_record(node->head_turn)->record.hash;
+			node->head_turn = node->head_turn->next;
+			more = true;
+		}
+	}
+	return count;
+}
+
 size_t p2p_authority_heads(const struct p2p_authority *authority, struct p2p_hash *out, size_t max)
 {
-	const struct p2p_authority *own = settled(authority);
-	size_t count = own->head_count < max ? own->head_count : max;
+	size_t count = heads_choose(own(authority), out, max);
 
 	if (count)
-		memcpy(out, own->heads, count * sizeof(*out));
+		qsort(out, count, sizeof(*out), by_hash);
 	return count;
 }
 
 void p2p_authority_digest(const struct p2p_authority *authority, struct p2p_hash *out)
 {
-	*out = settled(authority)->digest;
+	struct p2p_hasher hasher;
+	size_t i;
+
+	if (authority->digest_stale) {
+		p2p_hasher_init(&hasher, "p2pnode/members/1", P2P_HASH_BYTES);
+		for (i = 0; i < authority->count; i++)
+			p2p_hasher_add(&hasher, authority->sorted[i]->record.hash.bytes,
+				       P2P_HASH_BYTES);
+		p2p_hasher_final(&hasher, own(authority)->digest.bytes, P2P_HASH_BYTES);
+		own(authority)->digest_stale = false;
+	}
+	*out = authority->digest;
 }
 
 size_t p2p_authority_count(const struct p2p_authority *authority)
@@ -476,19 +398,12 @@ const struct p2p_signed *p2p_authority_record(const struct p2p_authority *author
 
 bool p2p_authority_has_prefix(const struct p2p_authority *authority, const uint8_t prefix[16])
 {
-	const struct p2p_authority *own = settled(authority);
-	size_t low = 0, high = own->sorted_count;
+	struct p2p_hash least = {{0}};
+	bool found;
+	size_t place;
 
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		int order = memcmp(own->sorted[mid]->record.hash.bytes, prefix, 16);
-
-		if (order == 0)
-			return true;
-		if (order < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return false;
+	memcpy(least.bytes, prefix, 16);
+	place = authority_place(authority, &least, &found);
+	return place < authority->count &&
+	       memcmp(authority->sorted[place]->record.hash.bytes, prefix, 16) == 0;
 }

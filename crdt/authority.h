@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "proto/env.h"
 #include "proto/ident.h"
 #include "proto/message.h"
 
@@ -35,7 +36,8 @@ struct p2p_signed {
 	size_t raw_len;
 };
 
-int p2p_authority_new(struct p2p_authority **out) P2P_MUST_CHECK;
+/* env: randomness for this call. */
+int p2p_authority_new(const struct p2p_env *env, struct p2p_authority **out) P2P_MUST_CHECK;
 void p2p_authority_free(struct p2p_authority *authority); /* NULL allowed */
 
 /* Makes records: appends a packed Signed to out. found also returns the mesh id. parents are filled
@@ -63,11 +65,16 @@ int p2p_authority_make_schema(struct p2p_authority *authority, struct p2p_buf *o
 			      size_t len) P2P_MUST_CHECK;
 
 /* Adds a packed Signed. Returns 0 (new), P2P_AUTHORITY_KNOWN, P2P_EAUTH (signature), P2P_EMESH
- * (another mesh's), P2P_EPROTO, P2P_ETOOBIG (over P2P_RECORDS_MAX), P2P_ENOMEM. The first record
- * added must be the genesis, and with expected_mesh set (p2p_authority_expect) it must hash to it.
- * A record whose right is not (yet) proven is kept and counts once it is. */
+ * (another mesh's), P2P_EPROTO, P2P_ETOOBIG (one that no node takes), P2P_EQUOTA (no room: the set
+ * is full, or the share of its signer or of one who admitted it; see proto/limits.h), P2P_ENOMEM.
+ * After an error everything is as before. The first record added must be the genesis, and with
+ * expected_mesh set (p2p_authority_expect) it must hash to it. A record whose right is not (yet)
+ * proven is kept and counts once it is. */
 #define P2P_AUTHORITY_KNOWN 1
 int p2p_authority_add(struct p2p_authority *authority, const void *raw, size_t len) P2P_MUST_CHECK;
+/* Takes back all records but the first `count`: they could not be made durable. What was borrowed
+ * of those that stay stays valid. */
+void p2p_authority_rewind(struct p2p_authority *authority, size_t count);
 void p2p_authority_expect(struct p2p_authority *authority, const struct p2p_hash *mesh);
 /* All-zero until the genesis is known. */
 const struct p2p_hash *p2p_authority_mesh(const struct p2p_authority *authority);
@@ -89,7 +96,7 @@ bool p2p_authority_member(const struct p2p_authority *authority, size_t index,
  * not write. */
 int p2p_authority_replica_node(const struct p2p_authority *authority, const struct p2p_id *replica,
 			       struct p2p_key *out_node) P2P_MUST_CHECK;
-/* Calls each for every certified replica of a member. */
+/* Calls each for every replica id that a member claims, with the node that has it; in no order. */
 int p2p_authority_each_replica(const struct p2p_authority *authority,
 			       int (*each)(void *ctx, const struct p2p_id *replica,
 					   const struct p2p_key *node),
@@ -102,7 +109,8 @@ const struct p2p_signed *p2p_authority_schema(const struct p2p_authority *author
 int p2p_authority_each_schema(const struct p2p_authority *authority,
 			      int (*each)(void *ctx, const struct p2p_signed *record),
 			      void *ctx) P2P_MUST_CHECK;
-/* Heads of the membership DAG: hashes that no other record names as parent. */
+/* Heads of the membership DAG: hashes of membership records that count and that no other one that
+ * counts names as parent. If there are more than max, every signer has some of his among them. */
 size_t p2p_authority_heads(const struct p2p_authority *authority, struct p2p_hash *out, size_t max);
 
 /* Gossip: digest over all hashes, all records in a stable order (parents first). */

@@ -6,9 +6,6 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-/* Heads that one record names; more of them are only left out of the DAG's picture. */
-#define PARENTS_MAX 256
-
 static int sign(struct p2p_buf *out, const struct p2p_hash *mesh, const struct p2p_signer *signer,
 		uint32_t kind, const struct p2p_buf *body, struct p2p_hash *out_hash)
 {
@@ -68,7 +65,7 @@ int p2p_authority_make_genesis(struct p2p_buf *out, struct p2p_hash *out_mesh,
 static size_t parents_fill(const struct p2p_authority *authority, struct p2p_hash *hashes,
 			   ProtobufCBinaryData *fields)
 {
-	size_t i, count = p2p_authority_heads(authority, hashes, PARENTS_MAX);
+	size_t i, count = p2p_authority_heads(authority, hashes, P2P_RECORD_PARENTS_MAX);
 
 	for (i = 0; i < count; i++)
 		fields[i] = p2p_field(hashes[i].bytes, P2P_HASH_BYTES);
@@ -80,8 +77,8 @@ int p2p_authority_make_admission(struct p2p_authority *authority, struct p2p_buf
 				 const struct p2p_admission *admission)
 {
 	P2p__V1__Admission body;
-	ProtobufCBinaryData parents[PARENTS_MAX];
-	struct p2p_hash hashes[PARENTS_MAX];
+	ProtobufCBinaryData parents[P2P_RECORD_PARENTS_MAX];
+	struct p2p_hash hashes[P2P_RECORD_PARENTS_MAX];
 	char copy[AUTHORITY_NAME_BYTES];
 
 	if (strlen(admission->name) >= sizeof(copy))
@@ -122,15 +119,14 @@ static int make_schema(struct p2p_authority *authority, struct p2p_buf *out,
 		       const struct p2p_signer *signer, const P2p__V1__Schema *described)
 {
 	const struct authority_record *before;
-	ProtobufCBinaryData parents[PARENTS_MAX];
-	struct p2p_hash hashes[PARENTS_MAX];
+	ProtobufCBinaryData parents[P2P_RECORD_PARENTS_MAX];
+	struct p2p_hash hashes[P2P_RECORD_PARENTS_MAX];
 	P2p__V1__Schema body = *described;
 	struct p2p_id table;
 	int rc = p2p_field_id(&table, &described->table);
 
 	if (rc)
 		return rc;
-	authority_settle(authority);
 	before = authority_schema_of(authority, &table);
 	if (before)
 		body.predecessor = p2p_field(before->record.hash.bytes, P2P_HASH_BYTES);

@@ -1,339 +1,310 @@
 /* What follows from the set of records, whatever their order of arrival; see authority.h.
  *
- * Members: the founder, and whoever an admin admitted. Of several admissions of one node the
- * strongest role counts, until cut-offs come. Certificates: each node's own, the 16 with the least
- * hashes; of two nodes that claim one replica id the senior has it (less depth in the admission
- * tree, then the lesser key). Schema records: signed by one who may write; in force is the one that
- * no valid one of that table follows, of two the greater hash. */
-#include <stdlib.h>
+ * Members: the founder, and whoever an admin admitted. They are a tree: of several admissions of
+ * one node that of the strongest role is in effect, until cut-offs come; of several of that role
+ * that of the most senior signer, then the least hash. Depth is the way to the founder in that
+ * tree; less depth is senior, then the lesser key. So nobody gets above who made it an admin.
+ * Certificates: each node's own, the 16 with the least hashes; of two nodes that claim one replica
+ * id the senior has it. Schema records: signed by one who may write; in force is the one that no
+ * valid one of that table follows, of two the greater hash.
+ *
+ * All of it only grows with the set: a record that counts goes on counting, an admin never gets
+ * deeper. So the end is the same whatever came first, and each change is followed outwards from
+ * where it began. */
 #include <string.h>
 
 #include "crdt/authority_private.h"
-#include "proto/mem.h"
+#include "proto/check.h"
 
-/* --- lookups ---------------------------------------------------------------------------------- */
-
-const struct authority_record *authority_find(const struct p2p_authority *authority,
-					      const struct p2p_hash *hash)
+uint32_t authority_role(const struct authority_node *node)
 {
-	size_t low = 0, high = authority->sorted_count;
-
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		int order = p2p_hash_cmp(&authority->sorted[mid]->record.hash, hash);
-
-		if (order == 0)
-			return authority->sorted[mid];
-		if (order < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return NULL;
+	return node && node->admission ? node->admission->role : P2P__V1__ROLE__ROLE_NONE;
 }
 
-const struct authority_member *authority_member_of(const struct p2p_authority *authority,
-						   const struct p2p_key *node)
+int authority_seniority(const struct authority_node *a, const struct authority_node *b)
 {
-	size_t i;
-
-	for (i = 0; i < authority->member_count; i++)
-		if (p2p_key_cmp(&authority->members[i].member.node, node) == 0)
-			return &authority->members[i];
-	return NULL;
+	if (a->depth != b->depth)
+		return a->depth < b->depth ? -1 : 1;
+	return p2p_key_cmp(&a->key, &b->key);
 }
 
-const struct authority_record *authority_schema_of(const struct p2p_authority *authority,
-						   const struct p2p_id *table)
+/* --- groups ----------------------------------------------------------------------------------- */
+
+static void group_put(struct authority_record *at)
 {
-	const struct authority_record *best = NULL;
-	size_t i, j;
-
-	for (i = 0; i < authority->sorted_count; i++) {
-		const struct authority_record *at = authority->sorted[i];
-		bool followed = false;
-
-		if (at->kind != P2P__V1__RECORD_KIND__RECORD_SCHEMA || !at->valid ||
-		    p2p_id_cmp(&at->id, table) != 0)
-			continue;
-		for (j = 0; j < authority->sorted_count && !followed; j++) {
-			const struct authority_record *next = authority->sorted[j];
-
-			followed = next != at &&
-				   next->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA &&
-				   next->valid && p2p_id_cmp(&next->id, table) == 0 &&
-				   p2p_hash_cmp(&next->predecessor, &at->record.hash) == 0;
-		}
-		if (!followed)
-			best = at; /* sorted: the last one has the greatest hash */
-	}
-	return best;
+	at->next_in_group = at->group->first;
+	at->group->first = at;
 }
 
-/* --- the sorted set --------------------------------------------------------------------------- */
-
-static int by_hash(const void *a, const void *b)
+/* Returns whether it was there. */
+static bool group_take(struct authority_record *at)
 {
-	const struct authority_record *const *x = a, *const *y = b;
+	struct authority_record **link = &at->group->first;
 
-	return p2p_hash_cmp(&(*x)->record.hash, &(*y)->record.hash);
-}
-
-static int sort_records(struct p2p_authority *authority)
-{
-	const struct authority_record **grown;
-	struct p2p_hasher hasher;
-	size_t i;
-
-	if (authority->sorted_cap < authority->count) {
-		grown = p2p_realloc(authority->sorted,
-				    authority->cap * sizeof(const struct authority_record *));
-		if (!grown)
-			return P2P_ENOMEM;
-		authority->sorted = grown;
-		authority->sorted_cap = authority->cap;
-	}
-	for (i = 0; i < authority->count; i++)
-		authority->sorted[i] = authority->records[i];
-	authority->sorted_count = authority->count;
-	if (authority->count)
-		qsort(authority->sorted, authority->count, sizeof(const struct authority_record *),
-		      by_hash);
-	p2p_hasher_init(&hasher, "p2pnode/members/1", P2P_HASH_BYTES);
-	for (i = 0; i < authority->sorted_count; i++)
-		p2p_hasher_add(&hasher, authority->sorted[i]->record.hash.bytes, P2P_HASH_BYTES);
-	p2p_hasher_final(&hasher, authority->digest.bytes, P2P_HASH_BYTES);
-	return 0;
-}
-
-/* --- members ---------------------------------------------------------------------------------- */
-
-/* Returns whether the node may do more than before. */
-static bool member_put(struct p2p_authority *authority, const struct authority_record *at,
-		       uint32_t depth)
-{
-	struct authority_member *member =
-		(struct authority_member *)(uintptr_t)authority_member_of(authority, &at->node);
-
-	if (member && member->member.role <= at->role)
+	while (*link && *link != at)
+		link = &(*link)->next_in_group;
+	if (!*link)
 		return false;
-	if (!member) {
-		member = &authority->members[authority->member_count++];
-		member->depth = depth;
-		member->member.node = at->node;
-	}
-	member->member.role = at->role;
-	member->member.wrap_key = at->wrap_key;
-	member->member.noise_key = at->noise_key;
-	member->member.admitted_by = at->record.signer;
-	memcpy(member->member.name, at->name, sizeof(member->member.name));
+	*link = at->next_in_group;
+	at->next_in_group = NULL;
 	return true;
-}
-
-static int by_depth(const void *a, const void *b)
-{
-	const struct authority_member *x = a, *y = b;
-
-	if (x->depth != y->depth)
-		return x->depth < y->depth ? -1 : 1;
-	return p2p_key_cmp(&x->member.node, &y->member.node);
-}
-
-/* From the founder outwards, one depth after the other, until nobody is added. The work is bounded
- * by (depth of the tree) x (records). */
-static int find_members(struct p2p_authority *authority)
-{
-	bool more = authority->has_genesis;
-	uint32_t depth;
-	size_t i;
-
-	p2p_free(authority->members);
-	authority->member_count = 0;
-	authority->members = p2p_calloc(authority->count + 1, sizeof(*authority->members));
-	if (!authority->members)
-		return P2P_ENOMEM;
-	if (more)
-		(void)member_put(authority, authority->records[0], 0); /* the first one */
-	for (depth = 1; more; depth++) {
-		more = false;
-		for (i = 0; i < authority->sorted_count; i++) {
-			const struct authority_record *at = authority->sorted[i];
-			const struct authority_member *by;
-
-			if (at->kind != P2P__V1__RECORD_KIND__RECORD_ADMISSION)
-				continue;
-			by = authority_member_of(authority, &at->record.signer);
-			if (by && by->depth < depth && by->member.role == P2P__V1__ROLE__ROLE_ADMIN)
-				more |= member_put(authority, at, depth);
-		}
-	}
-	if (authority->member_count)
-		qsort(authority->members, authority->member_count, sizeof(*authority->members),
-		      by_depth);
-	return 0;
 }
 
 /* --- certificates ----------------------------------------------------------------------------- */
 
-struct claim {
-	const struct authority_record *at;
-	const struct authority_member *by;
-};
-
-static int by_node(const void *a, const void *b)
+/* Among the 16 least of its node; those of members claim their replica ids. */
+static void certificate_apply(struct authority_record *at)
 {
-	const struct claim *x = a, *y = b;
-	int rc = p2p_key_cmp(&x->at->node, &y->at->node);
+	struct authority_node *node = at->signer;
+	size_t place = node->certificate_count;
 
-	return rc ? rc : p2p_hash_cmp(&x->at->record.hash, &y->at->record.hash);
+	while (place &&
+	       p2p_hash_cmp(&at->record.hash, &node->certificates[place - 1]->record.hash) < 0)
+		place--;
+	if (place == P2P_REPLICAS_PER_NODE_MAX)
+		return;
+	if (node->certificate_count < P2P_REPLICAS_PER_NODE_MAX)
+		node->certificate_count++;
+	else if (node->admission)
+		(void)group_take(node->certificates[P2P_REPLICAS_PER_NODE_MAX - 1]);
+	memmove(&node->certificates[place + 1], &node->certificates[place],
+		(node->certificate_count - 1 - place) * sizeof(node->certificates[0]));
+	node->certificates[place] = at;
+	if (node->admission)
+		group_put(at);
 }
 
-/* The senior claim of a replica id first. */
-static int by_replica(const void *a, const void *b)
-{
-	const struct claim *x = a, *y = b;
-	int rc = p2p_id_cmp(&x->at->id, &y->at->id);
-
-	return rc ? rc : by_depth(x->by, y->by);
-}
-
-/* At most 16 of each node, by hash. */
-static size_t claims_limit(struct claim *claims, size_t count)
-{
-	size_t i, kept = 0, run = 0;
-
-	for (i = 0; i < count; i++) {
-		run = i && p2p_key_cmp(&claims[i].at->node, &claims[i - 1].at->node) == 0 ? run + 1
-											  : 1;
-		if (run <= P2P_REPLICAS_PER_NODE_MAX)
-			claims[kept++] = claims[i];
-	}
-	return kept;
-}
-
-static size_t claims_collect(const struct p2p_authority *authority, struct claim *claims)
-{
-	size_t i, count = 0;
-
-	for (i = 0; i < authority->sorted_count; i++) {
-		const struct authority_record *at = authority->sorted[i];
-
-		if (at->kind != P2P__V1__RECORD_KIND__RECORD_CERTIFICATE)
-			continue;
-		claims[count].at = at;
-		claims[count].by = authority_member_of(authority, &at->node);
-		count += claims[count].by != NULL;
-	}
-	qsort(claims, count, sizeof(*claims), by_node);
-	count = claims_limit(claims, count);
-	qsort(claims, count, sizeof(*claims), by_replica);
-	return count;
-}
-
-static int find_certificates(struct p2p_authority *authority)
-{
-	struct claim *claims = p2p_calloc(authority->count + 1, sizeof(*claims));
-	size_t i, count;
-
-	p2p_free(authority->certificates);
-	authority->certificate_count = 0;
-	authority->certificates =
-		p2p_calloc(authority->count + 1, sizeof(*authority->certificates));
-	if (!claims || !authority->certificates) {
-		p2p_free(claims);
-		return P2P_ENOMEM;
-	}
-	count = claims_collect(authority, claims);
-	for (i = 0; i < count; i++) {
-		if (i && p2p_id_cmp(&claims[i].at->id, &claims[i - 1].at->id) == 0)
-			continue;
-		authority->certificates[authority->certificate_count].replica = claims[i].at->id;
-		authority->certificates[authority->certificate_count++].node = claims[i].at->node;
-	}
-	p2p_free(claims);
-	return 0;
-}
-
-/* --- schemas and heads ------------------------------------------------------------------------ */
-
-static void find_schemas(struct p2p_authority *authority)
+static void certificates_claim(struct authority_node *node)
 {
 	size_t i;
 
-	for (i = 0; i < authority->count; i++) {
-		struct authority_record *at = authority->records[i];
-		const struct authority_member *by =
-			authority_member_of(authority, &at->record.signer);
+	for (i = 0; i < node->certificate_count; i++)
+		group_put(node->certificates[i]);
+}
 
-		at->valid = by && (by->member.role == P2P__V1__ROLE__ROLE_ADMIN ||
-				   by->member.role == P2P__V1__ROLE__ROLE_WRITER);
+/* --- schema records --------------------------------------------------------------------------- */
+
+static void find_in_force(struct authority_group *table)
+{
+	struct authority_record *at;
+
+	table->in_force = table->first;
+	for (at = table->first; at; at = at->next_in_group)
+		if (p2p_hash_cmp(&at->record.hash, &table->in_force->record.hash) > 0)
+			table->in_force = at;
+}
+
+/* The one that it follows is not in force any more. */
+static void schema_follow(struct p2p_authority *authority, struct authority_record *at)
+{
+	struct authority_record *before = authority_find(authority, &at->link.predecessor);
+
+	if (!p2p_index_find(&authority->followed, &at->link))
+		p2p_index_put(&authority->followed, &at->link);
+	if (before && before->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA &&
+	    before->group == at->group && group_take(before) && at->group->in_force == before)
+		find_in_force(at->group);
+}
+
+static void schema_count(struct p2p_authority *authority, struct authority_record *at)
+{
+	struct authority_link followed = {at->record.hash, at->link.id};
+	struct authority_group *table = at->group;
+
+	at->counts = true;
+	schema_follow(authority, at);
+	if (p2p_index_find(&authority->followed, &followed))
+		return;
+	group_put(at);
+	if (!table->in_force || p2p_hash_cmp(&at->record.hash, &table->in_force->record.hash) > 0)
+		table->in_force = at;
+}
+
+/* --- heads ------------------------------------------------------------------------------------ */
+
+static void head_take(struct authority_record *at)
+{
+	p2p_list_remove(&at->head);
+	if (p2p_list_empty(&at->signer->heads))
+		p2p_list_remove(&at->signer->headed);
+}
+
+/* A membership record that counts: it takes the place of those that it names. */
+static void head_put(struct p2p_authority *authority, struct authority_record *at)
+{
+	size_t i;
+
+	for (i = 0; i < at->parent_count; i++) {
+		struct authority_record *parent;
+
+		if (p2p_index_find(&authority->named, at->parents[i].bytes))
+			continue;
+		p2p_index_put(&authority->named, &at->parents[i]);
+		parent = authority_find(authority, &at->parents[i]);
+		if (parent && !p2p_list_empty(&parent->head))
+			head_take(parent);
+	}
+	if (p2p_index_find(&authority->named, at->record.hash.bytes))
+		return;
+	if (p2p_list_empty(&at->signer->heads))
+		p2p_list_push(&authority->headed, &at->signer->headed);
+	p2p_list_push(&at->signer->heads, &at->head);
+}
+
+/* --- members ---------------------------------------------------------------------------------- */
+
+struct changes {
+	struct authority_node *first, **last; /* nodes whose records have to be looked at again */
+};
+
+/* Whether the admission a of a node goes before b. */
+static bool goes_before(const struct authority_record *a, const struct authority_record *b)
+{
+	int order;
+
+	if (a->role != b->role)
+		return a->role < b->role; /* the strongest has the least number */
+	order = authority_seniority(a->signer, b->signer);
+	return order ? order < 0 : p2p_hash_cmp(&a->record.hash, &b->record.hash) < 0;
+}
+
+static void node_changed(struct changes *changes, struct authority_node *node)
+{
+	if (node->changed)
+		return;
+	node->changed = true;
+	node->next_changed = NULL;
+	*changes->last = node;
+	changes->last = &node->next_changed;
+}
+
+/* An admission that counts: perhaps the one in effect, perhaps its signer has risen. */
+static void admission_weigh(struct p2p_authority *authority, struct changes *changes,
+			    struct authority_record *at)
+{
+	struct authority_node *node = at->subject;
+	bool first = !node->admission;
+
+	if (!first && node->depth == 0)
+		return; /* the founder's is the genesis */
+	if (!first && (node->admission == at ? node->depth == at->signer->depth + 1
+					     : !goes_before(at, node->admission)))
+		return;
+	node->admission = at;
+	node->depth = at->signer->depth + 1;
+	authority_move(node, at->signer);
+	authority->members_stale = true;
+	if (first) {
+		authority->member_count++;
+		certificates_claim(node);
+	}
+	node_changed(changes, node);
+}
+
+static void admission_apply(struct p2p_authority *authority, struct changes *changes,
+			    struct authority_record *at)
+{
+	if (authority_role(at->signer) != P2P__V1__ROLE__ROLE_ADMIN)
+		return;
+	if (!at->counts) {
+		at->counts = true;
+		head_put(authority, at);
+	}
+	admission_weigh(authority, changes, at);
+}
+
+static void genesis_apply(struct p2p_authority *authority, struct authority_record *at)
+{
+	struct authority_node *founder = at->subject;
+
+	at->counts = true;
+	founder->admission = at;
+	authority_move(founder, NULL);
+	authority->member_count++;
+	authority->members_stale = true;
+	head_put(authority, at);
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+static void record_weigh(struct p2p_authority *authority, struct changes *changes,
+			 struct authority_record *at)
+{
+	if (at->kind == P2P__V1__RECORD_KIND__RECORD_ADMISSION)
+		admission_apply(authority, changes, at);
+	else if (at->kind == P2P__V1__RECORD_KIND__RECORD_SCHEMA && !at->counts &&
+		 authority_may_write(authority_role(at->signer)))
+		schema_count(authority, at);
+}
+
+/* The records of nodes that are more than before, and of whom they make more. A node comes again
+ * only with a stronger role or a more senior admission. */
+static void changes_follow(struct p2p_authority *authority, struct changes *changes)
+{
+	while (changes->first) {
+		struct authority_node *node = changes->first;
+		struct authority_record *at;
+
+		changes->first = node->next_changed;
+		if (!changes->first)
+			changes->last = &changes->first;
+		node->changed = false;
+		for (at = node->signed_first; at; at = at->next_signed)
+			record_weigh(authority, changes, at);
 	}
 }
 
-static bool is_membership(const struct authority_record *at)
+void authority_apply(struct p2p_authority *authority, struct authority_record *at)
 {
-	return at->kind == P2P__V1__RECORD_KIND__RECORD_GENESIS ||
-	       at->kind == P2P__V1__RECORD_KIND__RECORD_ADMISSION;
+	struct changes changes = {NULL, &changes.first};
+
+	at->next_signed = at->signer->signed_first;
+	at->signer->signed_first = at;
+	authority_charge(at);
+	if (at->kind == P2P__V1__RECORD_KIND__RECORD_GENESIS)
+		genesis_apply(authority, at);
+	else if (at->kind == P2P__V1__RECORD_KIND__RECORD_CERTIFICATE)
+		certificate_apply(at);
+	else
+		record_weigh(authority, &changes, at);
+	changes_follow(authority, &changes);
 }
 
-static int hash_order(const void *a, const void *b)
+static void record_unapply(struct authority_record *at)
 {
-	return p2p_hash_cmp(a, b);
+	at->counts = false;
+	at->next_signed = at->next_in_group = NULL;
+	p2p_list_init(&at->head);
 }
 
-/* Membership records that no other one names as parent. */
-static int find_heads(struct p2p_authority *authority)
+void authority_unapply(struct p2p_authority *authority)
 {
-	size_t i, j, named = 0, total = 0;
-	struct p2p_hash *parents;
+	size_t i;
 
 	for (i = 0; i < authority->count; i++)
-		if (is_membership(authority->records[i]))
-			total += authority->records[i]->parent_count;
-	parents = p2p_calloc(total + 1, sizeof(*parents));
-	p2p_free(authority->heads);
-	authority->head_count = 0;
-	authority->heads = p2p_calloc(authority->count + 1, sizeof(*authority->heads));
-	if (!parents || !authority->heads) {
-		p2p_free(parents);
-		return P2P_ENOMEM;
-	}
-	for (i = 0; i < authority->count; i++)
-		for (j = 0; is_membership(authority->records[i]) &&
-			    j < authority->records[i]->parent_count;
-		     j++)
-			parents[named++] = authority->records[i]->parents[j];
-	qsort(parents, named, sizeof(*parents), hash_order);
-	for (i = 0; i < authority->sorted_count; i++) {
-		const struct authority_record *at = authority->sorted[i];
+		record_unapply(authority->records[i]);
+	for (i = 0; i < authority->nodes.count; i++) {
+		struct authority_node *node = authority->nodes.items[i];
 
-		if (is_membership(at) &&
-		    !bsearch(&at->record.hash, parents, named, sizeof(*parents), hash_order))
-			authority->heads[authority->head_count++] = at->record.hash;
+		node->admission = node->signed_first = NULL;
+		node->depth = 0;
+		node->parent = &authority->strangers;
+		memset(&node->use, 0, sizeof(node->use));
+		node->certificate_count = 0;
+		p2p_list_init(&node->heads);
+		p2p_list_init(&node->headed);
 	}
-	p2p_free(parents);
-	return 0;
-}
+	memset(&authority->strangers.use, 0, sizeof(authority->strangers.use));
+	for (i = 0; i < authority->replicas.count; i++)
+		((struct authority_group *)authority->replicas.items[i])->first = NULL;
+	for (i = 0; i < authority->tables.count; i++) {
+		struct authority_group *table = authority->tables.items[i];
 
-void authority_settle(struct p2p_authority *authority)
-{
-	int rc;
-
-	if (!authority->stale)
-		return;
-	rc = sort_records(authority);
-	if (!rc)
-		rc = find_members(authority);
-	if (!rc)
-		rc = find_certificates(authority);
-	if (!rc)
-		find_schemas(authority);
-	if (!rc)
-		rc = find_heads(authority);
-	if (rc) { /* asked again, it is tried again */
-		authority->sorted_count = authority->member_count = 0;
-		authority->certificate_count = authority->head_count = 0;
-		return;
+		table->first = table->in_force = NULL;
 	}
-	authority->stale = false;
+	p2p_index_clear(&authority->named);
+	p2p_index_clear(&authority->followed);
+	p2p_list_init(&authority->headed);
+	authority->member_count = 0;
+	authority->members_stale = true;
 }

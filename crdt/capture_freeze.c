@@ -12,7 +12,6 @@
 
 /* A turn with more than this goes on in another changeset of its group. */
 #define CHANGESET_BYTES_SOFT (64ull * 1024 * 1024)
-#define HEADS_MAX	     256
 
 /* A row in a turn, and the stamp that its cells get there. */
 struct item {
@@ -34,7 +33,7 @@ struct freezing {
 	uint32_t group_pos;
 	struct p2p_schema_ref *tables; /* owned: dictionary */
 	uint32_t *numbers;	       /* owned: local numbers beside tables */
-	struct p2p_hash *heads;	       /* owned: HEADS_MAX */
+	struct p2p_hash *heads;	       /* owned: P2P_RECORD_PARENTS_MAX */
 };
 
 /* --- what goes where -------------------------------------------------------------------------- */
@@ -219,7 +218,8 @@ static int changeset_begin(struct freezing *f, p2p_ordinal ordinal)
 		f->header.dep_count = f->freeze->dep_count;
 		f->header.authority_heads = f->heads;
 		f->header.authority_head_count =
-			p2p_authority_heads(capture->config.authority, f->heads, HEADS_MAX);
+			p2p_authority_heads(capture->config.authority, f->heads,
+					    P2P_RECORD_PARENTS_MAX);
 	}
 	f->bytes = 0;
 	return p2p_body_writer_open(capture->config.sidelog, &capture->config.replica,
@@ -324,7 +324,7 @@ static int freezing_init(struct freezing *f, struct p2p_capture *capture, struct
 	f->clock = capture->clock;
 	f->tables = p2p_calloc(P2P_TABLES_MAX, sizeof(*f->tables));
 	f->numbers = p2p_calloc(P2P_TABLES_MAX, sizeof(*f->numbers));
-	f->heads = p2p_calloc(HEADS_MAX, sizeof(*f->heads));
+	f->heads = p2p_calloc(P2P_RECORD_PARENTS_MAX, sizeof(*f->heads));
 	return f->tables && f->numbers && f->heads ? 0 : P2P_ENOMEM;
 }
 

@@ -20,8 +20,11 @@ static int load_record(void *ctx, const void *raw, size_t len)
 	struct p2p_replica *replica = ctx;
 	int rc = p2p_authority_add(replica->authority, raw, len);
 
+	/* a log of a version that had other shares; the rest counts */
+	if (rc == P2P_AUTHORITY_KNOWN || rc == P2P_EQUOTA)
+		return 0;
 	/* we stored it: only damage can make it invalid */
-	return rc == P2P_AUTHORITY_KNOWN || rc == 0 ? 0 : rc == P2P_ENOMEM ? rc : P2P_ECORRUPT;
+	return rc == 0 || rc == P2P_ENOMEM ? rc : P2P_ECORRUPT;
 }
 
 static int open_sidelog(struct p2p_replica *replica, struct p2p_error *err)
@@ -61,7 +64,7 @@ static int replica_new(const struct p2p_replica_config *config, struct p2p_repli
 	replica->state_dir = p2p_strdup(config->state_dir);
 	replica->deps = p2p_calloc(P2P_DEPS_MAX, sizeof(*replica->deps));
 	if (!replica->db_path || !replica->state_dir || !replica->deps ||
-	    p2p_authority_new(&replica->authority)) {
+	    p2p_authority_new(config->env, &replica->authority)) {
 		p2p_replica_close(replica);
 		return P2P_ENOMEM;
 	}

@@ -19,6 +19,7 @@ static int identity_error(struct p2p_replica *replica, struct p2p_error *err, in
 static int id_store(struct p2p_replica *replica, const struct p2p_id *id, const void *certificate,
 		    size_t len, struct p2p_error *err)
 {
+	size_t first = p2p_authority_count(replica->authority);
 	struct p2p_hash hash;
 	int rc = p2p_sidelog_begin(replica->sidelog, err);
 
@@ -27,17 +28,20 @@ static int id_store(struct p2p_replica *replica, const struct p2p_id *id, const 
 	rc = p2p_authority_add(replica->authority, certificate, len);
 	p2p_require(rc != P2P_AUTHORITY_KNOWN); /* the id is new */
 	if (!rc) {
-		hash = p2p_authority_record(replica->authority,
-					    p2p_authority_count(replica->authority) - 1)
-			       ->hash;
+		hash = p2p_authority_record(replica->authority, first)->hash;
 		rc = p2p_sidelog_put_record(replica->sidelog, &hash, certificate, len);
 	}
 	if (!rc)
 		rc = p2p_sidelog_meta_set(replica->sidelog, "replica", id->bytes, P2P_ID_BYTES);
 	if (!rc)
-		return p2p_sidelog_commit(replica->sidelog, err);
-	p2p_sidelog_rollback(replica->sidelog);
-	return identity_error(replica, err, rc, "make a replica id for");
+		rc = p2p_sidelog_commit(replica->sidelog, err);
+	else {
+		p2p_sidelog_rollback(replica->sidelog);
+		identity_error(replica, err, rc, "make a replica id for");
+	}
+	if (rc) /* nobody shall hear of a certificate that is not stored */
+		p2p_authority_rewind(replica->authority, first);
+	return rc;
 }
 
 static void tell_last_record(struct p2p_replica *replica)

@@ -61,6 +61,7 @@ struct p2p_replica {
 	struct p2p_time checkpoint_at; /* not again before */
 	uint64_t hold_us[2];	       /* longest hold of the lock in this and the last minute */
 	uint64_t hold_minute;
+	bool refused_told; /* that records were refused for want of room */
 	int last_error;
 	char last_error_text[256];
 };

@@ -5,18 +5,20 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-/* Into the authority, and into the open transaction of the log. */
+/* Into the authority, and into the open transaction of the log: into both or none. */
 static int record_take(struct p2p_replica *replica, const void *raw, size_t len)
 {
+	size_t place = p2p_authority_count(replica->authority);
 	const struct p2p_signed *record;
 	int rc = p2p_authority_add(replica->authority, raw, len);
 
 	if (rc)
 		return rc;
-	record = p2p_authority_record(replica->authority,
-				      p2p_authority_count(replica->authority) - 1);
-	return p2p_sidelog_put_record(replica->sidelog, &record->hash, record->raw,
-				      record->raw_len);
+	record = p2p_authority_record(replica->authority, place);
+	rc = p2p_sidelog_put_record(replica->sidelog, &record->hash, record->raw, record->raw_len);
+	if (rc)
+		p2p_authority_rewind(replica->authority, place);
+	return rc;
 }
 
 static int records_error(struct p2p_error *err, int rc)
@@ -57,6 +59,8 @@ int p2p_replica_keep_record(struct p2p_replica *replica, const void *raw, size_t
 		rc = p2p_sidelog_commit(replica->sidelog, err);
 	else if (own)
 		p2p_sidelog_rollback(replica->sidelog);
+	if (rc < 0) /* it is not in the log */
+		p2p_authority_rewind(replica->authority, first);
 	if (!rc)
 		records_tell(replica, first);
 	return rc;
@@ -85,10 +89,22 @@ static int record_pack(struct p2p_replica *replica, const P2p__V1__Signed *recor
 	return rc ? rc : record_take(replica, scratch->data, scratch->len);
 }
 
+/* Once, for it can come with each session. */
+static void refused_tell(struct p2p_replica *replica, size_t refused)
+{
+	if (!refused || replica->refused_told)
+		return;
+	replica->refused_told = true;
+	p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",
+		"no room for %zu membership records: who signed or admitted has used up their share",
+		refused);
+}
+
 int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *const *records,
 			    size_t count, size_t *out_new, struct p2p_error *err)
 {
 	size_t first = p2p_authority_count(replica->authority), i;
+	size_t refused = 0;
 	struct p2p_buf scratch;
 	int bad = 0, rc = p2p_sidelog_begin(replica->sidelog, err);
 
@@ -97,13 +113,20 @@ int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *
 	if (rc)
 		return rc;
 	p2p_buf_init(&scratch, P2P_MESSAGE_MAX);
-	for (i = 0; i < count && bad >= 0; i++)
+	for (i = 0; i < count && bad >= 0; i++) {
 		bad = record_pack(replica, records[i], &scratch);
+		/* who sends it may have had room for it: no fault of his */
+		refused += bad == P2P_EQUOTA;
+		bad = bad == P2P_EQUOTA ? 0 : bad;
+	}
 	p2p_buf_deinit(&scratch);
 	/* what was valid before a bad one is kept */
 	rc = p2p_sidelog_commit(replica->sidelog, err);
-	if (rc)
+	if (rc) {
+		p2p_authority_rewind(replica->authority, first);
 		return rc;
+	}
+	refused_tell(replica, refused);
 	if (out_new)
 		*out_new = p2p_authority_count(replica->authority) - first;
 	records_tell(replica, first);

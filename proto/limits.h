@@ -77,8 +77,19 @@
 #define P2P_NODE_STAGED_BYTES_MAX (1024ull * 1024 * 1024)
 #define P2P_CREDIT_BYTES	  (2 * 1024 * 1024) /* granted to a fresh session */
 #define P2P_GROUP_CHANGESETS_MAX  65536
-#define P2P_RECORDS_MAX		  16384	       /* membership and schema records of a mesh */
-#define P2P_RECORD_BODY_MAX	  (512 * 1024) /* one signed record; a CREATE text can be long */
+
+/* --- membership and schema records (decisions 27, 28, 46) ------------------------------------- */
+#define P2P_RECORD_BODY_MAX    (512 * 1024) /* one signed record; a CREATE text can be long */
+#define P2P_RECORD_RAW_MAX     (P2P_RECORD_BODY_MAX + 1024) /* with signer and signature */
+#define P2P_RECORD_PARENTS_MAX 256			    /* heads that one record names */
+#define P2P_RECORDS_MAX	       16384			    /* of a mesh */
+#define P2P_RECORDS_BYTES_MAX  (64 * 1024 * 1024)	    /* of a mesh, as they travel */
+/* Of both: a member of depth 1 with all whom it admitted, and whom these admitted, has at most a
+ * quarter; each depth below half of the one above it, down to a 64th (256 records, 1 MiB); all
+ * signers together that are no members an eighth. The founder has no share of its own. */
+#define P2P_RECORDS_SHARE_SHIFT	    1 /* plus the depth */
+#define P2P_RECORDS_SHARE_SHIFT_MAX 6
+#define P2P_RECORDS_STRANGERS_SHIFT 3
 
 /* --- clocks (decisions 42) -------------------------------------------------------------------- */
 #define P2P_CLOCK_AHEAD_MAX_MS (5 * 60 * 1000)
@@ -132,6 +143,8 @@ _Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a f
 _Static_assert(P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX, "a segment fits into a message");
 _Static_assert(P2P_HEADER_BYTES_MAX + P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX,
 	       "the greatest header and a segment fit into a message");
+_Static_assert(P2P_RECORD_RAW_MAX <= P2P_RECORDS_BYTES_MAX >> P2P_RECORDS_SHARE_SHIFT_MAX,
+	       "the greatest record fits into the smallest share");
 _Static_assert((unsigned long long)P2P_SEGMENT_BYTES *P2P_SEGMENTS_MAX == P2P_CHANGESET_BYTES_MAX,
 	       "segments cover the greatest changeset");
 

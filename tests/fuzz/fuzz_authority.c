@@ -244,20 +244,30 @@ static int add(struct p2p_authority *authority, const struct record *record)
 	return rc;
 }
 
+/* Walks have the order of arrival: their items are added up. */
+static void fold(uint8_t sum[P2P_HASH_BYTES], const struct p2p_hash *item)
+{
+	size_t i;
+
+	for (i = 0; i < P2P_HASH_BYTES; i++)
+		sum[i] = (uint8_t)(sum[i] + item->bytes[i]);
+}
+
 static int fold_replica(void *ctx, const struct p2p_id *replica, const struct p2p_key *node)
 {
-	p2p_hasher_add(ctx, replica->bytes, P2P_ID_BYTES);
-	p2p_hasher_add(ctx, node->bytes, P2P_KEY_BYTES);
+	uint8_t bytes[P2P_ID_BYTES + P2P_KEY_BYTES];
+	struct p2p_hash item;
+
+	memcpy(bytes, replica->bytes, P2P_ID_BYTES);
+	memcpy(bytes + P2P_ID_BYTES, node->bytes, P2P_KEY_BYTES);
+	p2p_hash_bytes(&item, bytes, sizeof(bytes));
+	fold(ctx, &item);
 	return 0;
 }
 
 static int fold_schema(void *ctx, const struct p2p_signed *record)
 {
-	uint8_t *sum = ctx;
-	size_t i;
-
-	for (i = 0; i < P2P_HASH_BYTES; i++) /* the walk has the order of arrival */
-		sum[i] = (uint8_t)(sum[i] + record->hash.bytes[i]);
+	fold(ctx, &record->hash);
 	return 0;
 }
 
@@ -279,7 +289,7 @@ static void summary(struct p2p_authority *authority, struct p2p_hash *out)
 		p2p_hasher_add_u64(&hasher, member.role);
 	}
 	p2p_require(i == p2p_authority_member_count(authority));
-	fuzz_ok(p2p_authority_each_replica(authority, fold_replica, &hasher));
+	fuzz_ok(p2p_authority_each_replica(authority, fold_replica, sum.bytes));
 	count = p2p_authority_heads(authority, heads, RECORDS_MAX + 1);
 	for (i = 0; i < count; i++)
 		p2p_hasher_add(&hasher, heads[i].bytes, P2P_HASH_BYTES);
@@ -301,12 +311,14 @@ static void check_roles(struct p2p_authority *authority)
 /* Its own records, one after the other, make the same set: what is stored can be loaded. */
 static void check_stored(struct p2p_authority *authority, const struct p2p_hash *before)
 {
+	struct fuzz_world world = {.random = 1};
+	const struct p2p_env env = fuzz_env(&world);
 	struct p2p_authority *again;
 	const struct p2p_signed *at;
 	struct p2p_hash after;
 	size_t i;
 
-	fuzz_ok(p2p_authority_new(&again));
+	fuzz_ok(p2p_authority_new(&env, &again));
 	p2p_authority_expect(again, &mesh);
 	for (i = 0; i < p2p_authority_count(authority); i++) {
 		at = p2p_authority_record(authority, i);
@@ -322,6 +334,8 @@ static void one(const uint8_t *data, size_t len)
 {
 	struct fuzz_in in = fuzz_in(data, len);
 	uint32_t turn = fuzz_u8(&in);
+	struct fuzz_world world = {.random = 0};
+	const struct p2p_env env = fuzz_env(&world);
 	struct p2p_authority *forward, *turned;
 	struct p2p_hash first, second;
 	size_t i, taken = 0;
@@ -329,8 +343,8 @@ static void one(const uint8_t *data, size_t len)
 	record_count = 0;
 	while (fuzz_more(&in) && record_count < RECORDS_MAX)
 		make_record(&in);
-	fuzz_ok(p2p_authority_new(&forward));
-	fuzz_ok(p2p_authority_new(&turned));
+	fuzz_ok(p2p_authority_new(&env, &forward));
+	fuzz_ok(p2p_authority_new(&env, &turned));
 	for (i = 0; i < record_count; i++)
 		p2p_require(add(forward, &records[i]) != 0); /* nothing before the genesis */
 	fuzz_ok(p2p_authority_add(forward, genesis.data, genesis.len));

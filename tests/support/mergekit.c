@@ -70,7 +70,7 @@ void kit_mesh_init(struct kit_mesh *mesh)
 	mesh->signer.secret = mesh->secret;
 	memset(mesh->signer.wrap_key.bytes, 3, P2P_KEY_BYTES);
 	memset(mesh->signer.noise_key.bytes, 4, P2P_KEY_BYTES);
-	kit_check("new authority", p2p_authority_new(&mesh->authority), NULL);
+	kit_check("new authority", p2p_authority_new(&kit_env, &mesh->authority), NULL);
 	p2p_buf_init(&raw, P2P_MESSAGE_MAX);
 	kit_check("genesis", p2p_authority_make_genesis(&raw, &id, &mesh->signer, "test", random),
 		  NULL);

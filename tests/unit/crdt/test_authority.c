@@ -19,6 +19,13 @@ struct node {
 	struct p2p_signer signer;
 };
 
+static void random_bytes(void *ctx, void *out, size_t len)
+{
+	(void)ctx;
+	memset(out, 9, len);
+}
+
+static const struct p2p_env env = {.random = random_bytes};
 static struct node nodes[NODES];
 static struct p2p_buf records[RECORDS_MAX];
 static size_t record_count;
@@ -115,7 +122,7 @@ static int setup(void **state)
 	for (i = 0; i < NODES; i++)
 		node_make(&nodes[i], (uint8_t)(10 + i));
 	record_count = 0;
-	assert_int_equal(p2p_authority_new(&authority), 0);
+	assert_int_equal(p2p_authority_new(&env, &authority), 0);
 	genesis(authority, 1);
 	*state = authority;
 	return 0;
@@ -173,7 +180,7 @@ static void any_order_gives_the_same_mesh(void **state)
 			records[i] = records[j];
 			records[j] = swap;
 		}
-		assert_int_equal(p2p_authority_new(&again), 0);
+		assert_int_equal(p2p_authority_new(&env, &again), 0);
 		for (i = 0; i < record_count; i++)
 			assert_int_equal(add(again, &records[i]), 0);
 		p2p_authority_digest(again, other_heads);
@@ -209,13 +216,13 @@ static void forged_and_foreign_records_are_refused(void **state)
 	assert_int_equal(add(authority, record), 0);
 	assert_int_equal(add(authority, record), P2P_AUTHORITY_KNOWN);
 	/* of another mesh of the same founder */
-	assert_int_equal(p2p_authority_new(&other), 0);
+	assert_int_equal(p2p_authority_new(&env, &other), 0);
 	assert_int_equal(add(other, record), P2P_EPROTO); /* the genesis comes first */
 	genesis(other, 2);
 	assert_int_equal(add(other, record), P2P_EAUTH);
 	assert_int_equal(add(other, &records[0]), P2P_EMESH);
 	p2p_authority_free(other);
-	assert_int_equal(p2p_authority_new(&other), 0);
+	assert_int_equal(p2p_authority_new(&env, &other), 0);
 	p2p_authority_expect(other, &expected);
 	assert_int_equal(add(other, &records[0]), P2P_EMESH);
 	p2p_authority_free(other);
