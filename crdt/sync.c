@@ -19,6 +19,8 @@ int p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out)
 	sync->config = *config;
 	p2p_list_init(&sync->peers);
 	p2p_list_init(&sync->active);
+	p2p_list_init(&sync->changes);
+	sync->digest_of = UINT64_MAX;
 	p2p_vv_init(&sync->vector);
 	p2p_buf_init(&sync->header, P2P_HEADER_BYTES_MAX);
 	p2p_buf_init(&sync->signature, P2P_SIG_BYTES);
@@ -39,7 +41,6 @@ static void peer_free(struct p2p_sync *sync, struct sync_peer *peer)
 	sync->peer_count--;
 	p2p_vv_deinit(&peer->have);
 	p2p_vv_deinit(&peer->target);
-	p2p_vv_deinit(&peer->told);
 	p2p_free(peer->wants);
 	p2p_free(peer);
 }
@@ -116,6 +117,7 @@ int sync_replica_get(struct p2p_sync *sync, const struct p2p_id *id, struct sync
 	if (!*out)
 		return P2P_ENOMEM;
 	(*out)->id = (*out)->merged.replica = *id;
+	p2p_list_init(&(*out)->change);
 	memmove(&sync->replicas[at + 1], &sync->replicas[at],
 		(sync->replica_count - at) * sizeof(struct sync_replica *));
 	sync->replicas[at] = *out;
@@ -181,12 +183,16 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 	bool own = p2p_id_cmp(&entry->replica, &sync->config.replica) == 0;
 	struct sync_replica *replica;
 	struct p2p_list *at, *tmp;
+	uint64_t before = p2p_vv_seq(&sync->vector, &entry->replica);
 	int rc = sync_replica_get(sync, &entry->replica, &replica);
 
 	if (!rc)
 		rc = p2p_vv_put(&sync->vector, entry);
 	if (rc)
 		return rc;
+	replica->changed = ++sync->changed;
+	p2p_list_remove(&replica->change);
+	p2p_list_push(&sync->changes, &replica->change);
 	replica->merged = *entry;
 	replica->merged.log_from = entry->seq ? 1 : 0; /* no node drops its log yet */
 	replica->group.last = 0;
@@ -197,7 +203,7 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 
 		if (own)
 			sync_push(sync, peer);
-		sync_check_caught_up(sync, peer);
+		sync_target_reached(sync, peer, &entry->replica, before, entry->seq);
 		peer->digest_interval_ms = SYNC_DIGEST_MIN_MS;
 		if (peer->digest_ms > sync->now_ms + SYNC_DIGEST_MIN_MS)
 			peer->digest_ms = sync->now_ms + SYNC_DIGEST_MIN_MS;
@@ -238,7 +244,6 @@ void p2p_sync_records_changed(struct p2p_sync *sync)
 		if (peer->unmet)
 			sync_offered_all(sync, peer);
 	}
-	(void)sync_pull(sync); /* the tick looks again in time */
 }
 
 void p2p_sync_hold(struct p2p_sync *sync, const struct p2p_id *id, int code)
@@ -376,7 +381,7 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 		uint64_t due;
 
 		if (now.ms - sync->second_ms >= 1000) {
-			peer->proofs = 0;
+			peer->proofs = peer->compares = 0;
 			sync_check_clock(sync, peer);
 		}
 		due = sync_have_tick(sync, peer);
@@ -408,6 +413,8 @@ static uint64_t ahead_of_us(const struct p2p_sync *sync, const struct sync_peer 
 
 		if (peer->have.entries[i].seq > seq)
 			ahead += peer->have.entries[i].seq - seq;
+		if (ahead > INT64_MAX)
+			return INT64_MAX; /* it claims what nobody can have */
 	}
 	return ahead;
 }

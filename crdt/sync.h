@@ -108,7 +108,8 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 /* What of that is durable (acks are given up to here): the WAL was synced. Covers everything set so
  * far. */
 void p2p_sync_durable(struct p2p_sync *sync);
-/* A certificate or other record arrived: held headers may be verifiable now. */
+/* A certificate or other record arrived: what could not be verified is asked for at the next tick.
+ */
 void p2p_sync_records_changed(struct p2p_sync *sync);
 
 /* Session up after membership was settled and Hellos exchanged. hello: the peer's, borrowed for the

@@ -6,6 +6,7 @@
 #include "proto/mem.h"
 
 #define CREDIT_GRANT_BYTES (P2P_CREDIT_BYTES / 8)
+#define CREDIT_MAX	   (64ll * P2P_CREDIT_BYTES)
 /* Forwarded changes are told after this, so that the author's push comes first, and several go into
  * one message. */
 #define TELL_MIN_MS 20
@@ -39,43 +40,71 @@ void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
 
 /* --- telling ---------------------------------------------------------------------------------- */
 
-static int entries_pack(const struct p2p_vv *vector, const struct p2p_vv *told,
-			const struct p2p_vv *theirs, P2p__V1__Have *have)
+static void entry_pack(const struct p2p_vv_entry *from, P2p__V1__VectorEntry *to)
 {
-	P2p__V1__VectorEntry *entries = p2p_calloc(vector->count + 1, sizeof(*entries));
-	size_t i, count = 0;
+	p2p__v1__vector_entry__init(to);
+	to->replica = p2p_field(from->replica.bytes, P2P_ID_BYTES);
+	to->seq = from->seq;
+	to->head = p2p_field(from->head.bytes, P2P_HEAD_BYTES);
+	to->log_from = from->log_from;
+}
 
-	have->entries = p2p_calloc(vector->count + 1, sizeof(P2p__V1__VectorEntry *));
+/* How many replicas changed since this peer was told. */
+static size_t changed_count(struct p2p_sync *sync, const struct sync_peer *peer)
+{
+	struct p2p_list *at;
+	size_t count = 0;
+
+	for (at = sync->changes.prev; at != &sync->changes; at = at->prev, count++)
+		if (p2p_container_of(at, struct sync_replica, change)->changed <= peer->told_to)
+			break;
+	return count;
+}
+
+/* The whole vector, or what changed since it was told and is not known to be there. */
+static int entries_pack(struct p2p_sync *sync, const struct sync_peer *peer, bool full,
+			P2p__V1__Have *have)
+{
+	size_t count = full ? sync->vector.count : changed_count(sync, peer), i;
+	P2p__V1__VectorEntry *entries = p2p_calloc(count + 1, sizeof(*entries));
+	struct p2p_list *at = sync->changes.prev;
+
+	have->entries = p2p_calloc(count + 1, sizeof(P2p__V1__VectorEntry *));
 	if (!entries || !have->entries) {
 		p2p_free(entries);
 		p2p_free(have->entries);
 		return P2P_ENOMEM;
 	}
-	for (i = 0; i < vector->count; i++) {
-		const struct p2p_vv_entry *from = &vector->entries[i];
-		P2p__V1__VectorEntry *to = &entries[count];
+	have->entries[0] = entries; /* one block */
+	for (i = 0; i < count; i++) {
+		const struct p2p_vv_entry *from = &sync->vector.entries[i];
 
-		if (told && (p2p_vv_seq(told, &from->replica) >= from->seq ||
-			     p2p_vv_seq(theirs, &from->replica) >= from->seq))
-			continue;
-		p2p__v1__vector_entry__init(to);
-		to->replica = p2p_field(from->replica.bytes, P2P_ID_BYTES);
-		to->seq = from->seq;
-		to->head = p2p_field(from->head.bytes, P2P_HEAD_BYTES);
-		to->log_from = from->log_from;
-		have->entries[count++] = to;
+		if (!full) {
+			from = &p2p_container_of(at, struct sync_replica, change)->merged;
+			at = at->prev;
+			if (p2p_vv_seq(&peer->have, &from->replica) >= from->seq)
+				continue;
+		}
+		have->entries[have->n_entries] = &entries[have->n_entries];
+		entry_pack(from, have->entries[have->n_entries++]);
 	}
-	have->n_entries = count;
-	if (!count)
-		p2p_free(entries);
 	return 0;
 }
 
 static void entries_free(P2p__V1__Have *have)
 {
-	if (have->n_entries)
-		p2p_free(have->entries[0]); /* one block */
+	if (have->entries)
+		p2p_free(have->entries[0]);
 	p2p_free(have->entries);
+}
+
+static const struct p2p_hash *digest(struct p2p_sync *sync)
+{
+	if (sync->digest_of != sync->changed) {
+		p2p_vv_digest(&sync->vector, &sync->digest);
+		sync->digest_of = sync->changed;
+	}
+	return &sync->digest;
 }
 
 /* The whole vector, or what it was not told and is not known to have. */
@@ -83,28 +112,33 @@ void sync_tell(struct p2p_sync *sync, struct sync_peer *peer)
 {
 	bool full = peer->tell_full;
 	P2p__V1__Have have;
-	struct p2p_hash digest;
 	int rc;
 
+	if (full && peer->full_ms && sync->now_ms - peer->full_ms < SYNC_FULL_MIN_MS) {
+		peer->tell_ms = peer->full_ms + SYNC_FULL_MIN_MS;
+		return; /* who asks for it again and again waits */
+	}
 	p2p__v1__have__init(&have);
 	peer->tell_ms = 0;
-	rc = entries_pack(&sync->vector, full ? NULL : &peer->told, &peer->have, &have);
-	if (!rc && (full || have.n_entries)) {
-		p2p_vv_digest(&sync->vector, &digest);
+	rc = entries_pack(sync, peer, full, &have);
+	if (rc) {
+		have.entries = NULL;
+	} else if (full || have.n_entries) {
 		if (full)
-			have.digest = p2p_field(digest.bytes, P2P_HASH_BYTES);
+			have.digest = p2p_field(digest(sync)->bytes, P2P_HASH_BYTES);
 		have.full = full;
 		have.want_full = peer->ask_full;
 		rc = sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HAVE, &have.base);
 	}
 	entries_free(&have);
-	if (!rc)
-		rc = p2p_vv_copy(&peer->told, &sync->vector);
 	if (rc) { /* once more when there is room, or a little later */
 		peer->tell_full = true;
 		peer->tell_ms = sync->now_ms + TELL_MAX_MS;
 		return;
 	}
+	peer->told_to = sync->changed;
+	if (full)
+		peer->full_ms = sync->now_ms;
 	peer->tell_full = peer->ask_full = false;
 }
 
@@ -140,12 +174,10 @@ void sync_tell_later(struct p2p_sync *sync, const struct sync_replica *replica)
 
 static void tell_digest(struct p2p_sync *sync, struct sync_peer *peer)
 {
-	struct p2p_hash digest;
 	P2p__V1__Have have;
 
 	p2p__v1__have__init(&have);
-	p2p_vv_digest(&sync->vector, &digest);
-	have.digest = p2p_field(digest.bytes, P2P_HASH_BYTES);
+	have.digest = p2p_field(digest(sync)->bytes, P2P_HASH_BYTES);
 	/* lost is no harm: there is a next one */
 	(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HAVE, &have.base);
 }
@@ -190,11 +222,11 @@ void sync_ack(struct p2p_sync *sync, struct sync_peer *peer)
 		ack.n_durable = 1;
 		ack.durable = &list;
 	}
-	ack.credit_bytes = peer->grant;
+	ack.credit_bytes = peer->grant < P2P_CREDIT_BYTES ? peer->grant : P2P_CREDIT_BYTES;
 	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_ACK, &ack.base))
 		return; /* again at writable, or with the next one */
-	peer->granted += peer->grant;
-	peer->grant = 0;
+	peer->granted += (int64_t)ack.credit_bytes;
+	peer->grant -= ack.credit_bytes;
 	if (durable > peer->acked_told)
 		peer->acked_told = durable;
 }
@@ -267,9 +299,12 @@ int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__
 		if (rc)
 			return rc;
 	}
-	if (ack->credit_bytes > P2P_CREDIT_BYTES || peer->credit > UINT64_MAX / 2)
+	if (ack->credit_bytes > P2P_CREDIT_BYTES)
 		return P2P_EPROTO;
-	peer->credit += ack->credit_bytes;
+	/* nobody gets back more than it may have under way */
+	peer->credit += (int64_t)ack->credit_bytes;
+	if (peer->credit > CREDIT_MAX)
+		peer->credit = CREDIT_MAX;
 	sync_serve(sync, peer);
 	return 0;
 }
@@ -278,10 +313,41 @@ int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1__
 
 void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer)
 {
-	if (peer->caught_up || !peer->have_known || !p2p_vv_covers(&sync->vector, &peer->target))
+	if (peer->caught_up || !peer->have_known || peer->missing)
 		return;
 	peer->caught_up = true;
 	sync_event(sync, P2P_SYNC_CAUGHT_UP, peer->handle, NULL, 0, 0, "");
+}
+
+void sync_target_reached(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
+			 uint64_t before, uint64_t now)
+{
+	uint64_t target = peer->caught_up ? 0 : p2p_vv_seq(&peer->target, id);
+
+	if (target > before && target <= now) {
+		p2p_require(peer->missing > 0); /* it was counted */
+		peer->missing--;
+	}
+	sync_check_caught_up(sync, peer);
+}
+
+/* Its first vector is what there is to catch up with. */
+static int target_set(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	size_t i;
+	int rc = p2p_vv_copy(&peer->target, &peer->have);
+
+	for (i = 0; i < peer->target.count && !rc; i++) {
+		const struct p2p_vv_entry *entry = &peer->target.entries[i];
+		const struct sync_replica *replica = sync_replica_find(sync, &entry->replica);
+
+		/* what is refused for good is not waited for */
+		if (replica && replica->held == P2P_EFORK)
+			peer->target.entries[i].seq = 0;
+		peer->missing += entry->seq > p2p_vv_seq(&sync->vector, &entry->replica);
+	}
+	peer->have_known = !rc;
+	return rc;
 }
 
 static void author_grace(struct p2p_sync *sync, const struct sync_peer *teller,
@@ -339,9 +405,13 @@ static int take_equal(struct p2p_sync *sync, struct sync_peer *peer)
 	size_t i;
 	int rc = 0;
 
+	if (peer->equal_to == sync->changed)
+		return 0; /* as the last time */
 	for (i = 0; i < sync->vector.count && !rc; i++)
 		if (sync->vector.entries[i].seq)
 			rc = have_put(peer, &sync->vector.entries[i]);
+	if (!rc)
+		peer->equal_to = sync->changed;
 	return rc;
 }
 
@@ -349,11 +419,8 @@ static int take_equal(struct p2p_sync *sync, struct sync_peer *peer)
 static int take_digest(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_hash *theirs)
 {
 	uint64_t own = sync_own(sync)->merged.seq;
-	struct p2p_hash ours;
-	bool level;
+	bool level = p2p_hash_cmp(digest(sync), theirs) == 0;
 
-	p2p_vv_digest(&sync->vector, &ours);
-	level = p2p_hash_cmp(&ours, theirs) == 0;
 	if (!level || !peer->have_known || (peer->ack_missed && peer->ack_missed == own))
 		peer->tell_full = peer->ask_full = true;
 	/* it has all of ours, but its ack did not come: if so the next time too, it is lost */
@@ -375,8 +442,7 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 	if (rc)
 		return rc;
 	if (first && have->full) {
-		peer->have_known = true;
-		rc = p2p_vv_copy(&peer->target, &peer->have);
+		rc = target_set(sync, peer);
 		if (rc)
 			return rc;
 	}
@@ -395,7 +461,7 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 	sync_ack(sync, peer);
 	(void)sync_pull(sync); /* the tick looks again in time */
 	/* what it was told of it asks for itself */
-	if (first && p2p_vv_seq(&peer->told, &sync->config.replica) < sync_own(sync)->merged.seq)
+	if (first && peer->told_to < sync_own(sync)->changed)
 		sync_push(sync, peer);
 	return 0;
 }
@@ -411,7 +477,7 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	/* a reader has none */
 	if (hello->replica.len && p2p_field_id(&replica, &hello->replica))
 		return P2P_EPROTO;
-	if (hello->wall_ms > (1ull << 60) || hello->credit_bytes > 64ull * P2P_CREDIT_BYTES)
+	if (hello->wall_ms > (1ull << 60) || hello->credit_bytes > CREDIT_MAX)
 		return P2P_EPROTO;
 	p2p_require(handle && !sync_peer_find(sync, handle));
 	peer = p2p_calloc(1, sizeof(*peer));
@@ -423,7 +489,7 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	peer->replica = replica;
 	peer->up_ms = sync->now_ms;
 	peer->hello_wall_ms = hello->wall_ms;
-	peer->credit = hello->credit_bytes;
+	peer->credit = (int64_t)hello->credit_bytes;
 	peer->granted = P2P_CREDIT_BYTES;
 	peer->digest_interval_ms = SYNC_DIGEST_MIN_MS;
 	peer->digest_ms = sync->now_ms + SYNC_DIGEST_MIN_MS;

@@ -18,9 +18,11 @@
 #define SYNC_SLICE_MS	    15000	/* of one source, for what nobody signed yet; doubled */
 #define SYNC_AUTHOR_MS	    150		/* the author's own push is waited for */
 #define SYNC_DIGEST_MIN_MS  1000
+#define SYNC_FULL_MIN_MS    500 /* between two whole vectors to one peer */
 #define SYNC_DIGEST_MAX_MS  15000
 #define SYNC_CLOCK_RETRY_MS 10000
-#define SYNC_PROOFS_RATE    16 /* answers in a second, to one peer */
+#define SYNC_PROOFS_RATE    16	/* answers in a second, to one peer */
+#define SYNC_COMPARES_RATE  256 /* old heads of one peer looked up in a second */
 #define SYNC_PROOF_MS	    10000
 #define SYNC_PROOF_HEADERS  64
 #define SYNC_LIARS_MAX	    64
@@ -39,6 +41,8 @@ struct sync_try {
 struct sync_replica {
 	struct p2p_id id;
 	struct p2p_vv_entry merged; /* own: frozen */
+	struct p2p_list change;	    /* in p2p_sync.changes */
+	uint64_t changed;	    /* p2p_sync.changed when `merged` was set; 0: not yet */
 	uint64_t durable;	    /* of merged: survived a power cut */
 	int held;		    /* no more of it: a code; 0: all is well */
 	bool wait_signer;	    /* until records change */
@@ -97,12 +101,15 @@ struct sync_peer {
 	bool have_known;
 	struct p2p_vv target; /* its first vector: caught up when that is merged */
 	bool caught_up;
-	struct p2p_vv told; /* what it was told of ours */
+	size_t missing;	   /* entries of it that are not merged */
+	uint64_t told_to;  /* p2p_sync.changed when it was told of ours */
+	uint64_t equal_to; /* p2p_sync.changed when its digest was ours */
+	uint64_t full_ms;  /* when it was told all; 0: not yet */
 	bool tell_full, ask_full;
 	uint64_t tell_ms; /* changes are told then; 0: nothing to tell */
 	uint64_t digest_ms, digest_interval_ms;
-	uint64_t credit;	 /* bytes that may be sent to it */
-	uint64_t granted;	 /* bytes that it may still send */
+	int64_t credit;		 /* bytes that may be sent to it; below 0 by one message at most */
+	int64_t granted;	 /* bytes that it may still send: likewise */
 	uint64_t grant;		 /* bytes that were used up and not granted again */
 	uint64_t acked_told;	 /* of its replica: durable here, and told */
 	uint64_t acked_seq;	 /* of the own replica: durable there */
@@ -114,6 +121,7 @@ struct sync_peer {
 	struct sync_want *wants; /* owned */
 	size_t want_count, want_cap, want_next;
 	uint32_t proofs;      /* answered in this second */
+	uint32_t compares;    /* of old heads, in this second */
 	size_t load;	      /* replicas that it is the source of */
 	uint32_t strikes;     /* ranges that it failed to give lately */
 	bool unmet;	      /* it told of ids that nobody is certified for */
@@ -125,8 +133,12 @@ struct p2p_sync {
 	struct p2p_sync_config config;
 	struct sync_replica **replicas; /* owned, sorted by id */
 	size_t replica_count, replica_cap;
-	size_t ready_next;	/* round robin of merging */
-	struct p2p_vv vector;	/* merged, all replicas */
+	size_t ready_next;	 /* round robin of merging */
+	struct p2p_vv vector;	 /* merged, all replicas */
+	uint64_t changed;	 /* counts changes of the vector */
+	struct p2p_list changes; /* struct sync_replica, the last changed one at the end */
+	struct p2p_hash digest;	 /* of the vector when it had changed so often: */
+	uint64_t digest_of;
 	struct p2p_list peers;	/* struct sync_peer */
 	struct p2p_list active; /* struct sync_replica: what sync_pull looks at */
 	size_t peer_count;
@@ -156,6 +168,9 @@ uint64_t sync_servable(struct p2p_sync *sync, const struct p2p_id *id);
 void sync_tell(struct p2p_sync *sync, struct sync_peer *peer);
 void sync_tell_later(struct p2p_sync *sync, const struct sync_replica *replica);
 void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer);
+/* A replica was merged from `before` to `now`, or is not waited for any more. */
+void sync_target_reached(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
+			 uint64_t before, uint64_t now);
 void sync_ack(struct p2p_sync *sync, struct sync_peer *peer);
 void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer);
 int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer,
@@ -202,6 +217,8 @@ int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,
 		      const P2p__V1__Changes *changes) P2P_MUST_CHECK;
 int sync_load(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
 void sync_unload(struct sync_replica *replica);
+/* Drops what is staged and not signed, outside of a transaction: from here on one peer gives it. */
+int sync_restage(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
 /* A stamp too far in the future. */
 bool sync_clock_ahead(const struct p2p_sync *sync, const struct p2p_header *header);
 /* It is signed: told, and not asked for again for a while. */

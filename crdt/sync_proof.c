@@ -19,6 +19,7 @@ void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_repl
 				       .theirs = fork->theirs,
 				       .text = "two histories are signed under this replica id: "
 					       "nothing more of it is taken"};
+	struct p2p_list *at, *tmp;
 
 	if (replica->held == P2P_EFORK)
 		return;
@@ -27,6 +28,13 @@ void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_repl
 		memset(&event.node, 0, sizeof(event.node)); /* its right was taken meanwhile */
 	sync_touch(sync, replica);
 	sync->config.callbacks.event(sync->config.callbacks.ctx, &event);
+	/* it is not waited for */
+	p2p_list_for_each (at, tmp, &sync->peers) {
+		struct sync_peer *at_peer = p2p_container_of(at, struct sync_peer, link);
+
+		sync_target_reached(sync, at_peer, &replica->id, replica->merged.seq, UINT64_MAX);
+		p2p_vv_remove(&at_peer->target, &replica->id);
+	}
 }
 
 void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
@@ -118,9 +126,12 @@ void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 			sync_ask_proof(sync, peer, &replica->id, entry->seq);
 		return;
 	}
+	if (peer->asked.seq)
+		return; /* one question at a time */
 	if (entry->seq == replica->merged.seq)
 		hash = replica->merged.head;
-	else if (hash_at(sync, &replica->id, entry->seq, &hash))
+	else if (peer->compares++ >= SYNC_COMPARES_RATE ||
+		 hash_at(sync, &replica->id, entry->seq, &hash))
 		return;
 	if (memcmp(hash.bytes, entry->head.bytes, P2P_HEAD_BYTES) != 0)
 		sync_ask_proof(sync, peer, &replica->id, entry->seq);

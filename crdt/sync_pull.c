@@ -108,10 +108,11 @@ void sync_touch(struct p2p_sync *sync, struct sync_replica *replica)
 	}
 }
 
+/* More than what is signed here: what is only staged may be anything. */
 static bool can_give(const struct sync_peer *peer, const struct sync_replica *replica)
 {
 	const struct p2p_vv_entry *entry = p2p_vv_get(&peer->have, &replica->id);
-	uint64_t seq = replica->last.seq;
+	uint64_t seq = replica->verified;
 
 	return entry && entry->seq > seq && !peer->clock_refused &&
 	       (!entry->log_from || entry->log_from <= seq + 1);
@@ -176,11 +177,16 @@ void sync_release(struct p2p_sync *sync, struct sync_replica *replica)
 static int ask(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
-	uint64_t seq = replica->last.seq + 1;
-	uint32_t segment = 0;
+	uint64_t seq;
+	uint32_t segment;
 	P2p__V1__Want want;
-	int rc = log->resume(log->ctx, &replica->id, &seq, &segment);
+	int rc = 0;
 
+	/* a head is the end of a group: one inside of what is staged contradicts it */
+	if (p2p_vv_seq(&peer->have, &replica->id) <= replica->last.seq)
+		rc = sync_restage(sync, replica);
+	if (!rc)
+		rc = log->resume(log->ctx, &replica->id, &seq, &segment);
 	if (!rc && !try_get(replica, peer->handle))
 		rc = P2P_ENOMEM;
 	if (rc)

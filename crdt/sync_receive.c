@@ -147,6 +147,22 @@ static int staging_drop(struct p2p_sync *sync, struct sync_replica *replica)
 	return rc;
 }
 
+int sync_restage(struct p2p_sync *sync, struct sync_replica *replica)
+{
+	const struct p2p_sync_log *log = &sync->config.log;
+	int rc = log->begin(log->ctx);
+
+	if (rc)
+		return rc;
+	rc = staging_drop(sync, replica);
+	if (rc)
+		log->rollback(log->ctx);
+	else
+		rc = log->commit(log->ctx);
+	replica->exclusive = true;
+	return rc ? rc : sync_load(sync, replica);
+}
+
 /* What is staged and what comes now cannot both be right. It is the sender's fault if it gave both.
  * Otherwise nobody's: what its source or a signature contradicts is dropped and asked for again,
  * from one peer alone. */
@@ -499,9 +515,9 @@ static int credit_use(struct sync_peer *peer, const P2p__V1__Changes *changes)
 		cost += SYNC_PART_BYTES + changes->parts[i]->header.len +
 			changes->parts[i]->signature.len + changes->parts[i]->data.len;
 	/* the last message may go over by what one message holds */
-	if (cost > peer->granted + P2P_MESSAGE_MAX)
+	if (peer->granted <= 0 || (int64_t)cost > peer->granted + P2P_MESSAGE_MAX)
 		return P2P_EQUOTA;
-	peer->granted -= cost < peer->granted ? cost : peer->granted;
+	peer->granted -= (int64_t)cost;
 	peer->grant += cost;
 	return 0;
 }

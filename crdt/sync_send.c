@@ -96,7 +96,7 @@ static int batch_send(struct p2p_sync *sync, struct sync_peer *peer, struct batc
 	changes.parts = batch->list;
 	rc = sync_send(sync, peer, cls, P2P_MSG_CHANGES, &changes.base);
 	if (!rc)
-		peer->credit -= batch->cost < peer->credit ? batch->cost : peer->credit;
+		peer->credit -= (int64_t)batch->cost;
 	batch->count = 0;
 	batch->cost = 0;
 	p2p_buf_reset(&batch->bytes);
@@ -126,21 +126,48 @@ static int header_load(struct p2p_sync *sync, const struct p2p_id *id, uint64_t 
 
 /* --- asked for -------------------------------------------------------------------------------- */
 
+/* Index of the first want that is not below; *found: it is the one. */
+static size_t want_place(const struct sync_peer *peer, const struct p2p_id *id, bool *found)
+{
+	size_t low = 0, high = peer->want_count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (p2p_id_cmp(&peer->wants[mid].replica, id) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	*found = low < peer->want_count && p2p_id_cmp(&peer->wants[low].replica, id) == 0;
+	return low;
+}
+
+static struct sync_want *want_of(struct sync_peer *peer, const struct p2p_id *id)
+{
+	bool found;
+	size_t at = want_place(peer, id, &found);
+
+	return found ? &peer->wants[at] : NULL;
+}
+
 static void want_remove(struct sync_peer *peer, size_t index)
 {
-	peer->wants[index] = peer->wants[--peer->want_count];
+	peer->want_count--;
+	memmove(&peer->wants[index], &peer->wants[index + 1],
+		(peer->want_count - index) * sizeof(*peer->wants));
 }
 
 static int want_put(struct sync_peer *peer, const struct sync_want *want)
 {
 	struct sync_want *grown;
-	size_t i, cap;
+	bool found;
+	size_t at = want_place(peer, &want->replica, &found), cap;
 
-	for (i = 0; i < peer->want_count; i++)
-		if (p2p_id_cmp(&peer->wants[i].replica, &want->replica) == 0) {
-			peer->wants[i] = *want;
-			return 0;
-		}
+	if (found) {
+		peer->wants[at] = *want;
+		return 0;
+	}
 	if (peer->want_count >= P2P_REPLICAS_MAX)
 		return P2P_ETOOBIG;
 	if (peer->want_count == peer->want_cap) {
@@ -151,7 +178,9 @@ static int want_put(struct sync_peer *peer, const struct sync_want *want)
 		peer->wants = grown;
 		peer->want_cap = cap;
 	}
-	peer->wants[peer->want_count++] = *want;
+	memmove(&peer->wants[at + 1], &peer->wants[at],
+		(peer->want_count++ - at) * sizeof(*peer->wants));
+	peer->wants[at] = *want;
 	return 0;
 }
 
@@ -195,13 +224,11 @@ int sync_take_want(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 
 void sync_want_stop(struct sync_peer *peer, const struct p2p_id *id)
 {
-	size_t i;
+	bool found;
+	size_t at = want_place(peer, id, &found);
 
-	for (i = 0; i < peer->want_count; i++)
-		if (p2p_id_cmp(&peer->wants[i].replica, id) == 0) {
-			want_remove(peer, i);
-			return;
-		}
+	if (found)
+		want_remove(peer, at);
 }
 
 /* Moves the cursor behind what was added. */
@@ -224,7 +251,7 @@ static int want_fill(struct p2p_sync *sync, struct sync_peer *peer, struct batch
 	int rc = 0;
 
 	while (want->seq <= want->to_seq && batch->count < PARTS_MAX &&
-	       batch->bytes.len < SYNC_BATCH_BYTES && batch->cost < peer->credit) {
+	       batch->bytes.len < SYNC_BATCH_BYTES && (int64_t)batch->cost < peer->credit) {
 		if (loaded != want->seq)
 			rc = header_load(sync, &want->replica, want->seq, &segments, &bytes);
 		if (rc)
@@ -247,7 +274,7 @@ static int serve_one(struct p2p_sync *sync, struct sync_peer *peer, struct batch
 	size_t index;
 	int rc;
 
-	if (!peer->want_count || !peer->credit)
+	if (!peer->want_count || peer->credit <= 0)
 		return 1;
 	ids = p2p_calloc(PARTS_MAX, sizeof(*ids));
 	if (!ids)
@@ -283,7 +310,7 @@ void sync_serve(struct p2p_sync *sync, struct sync_peer *peer)
 	struct batch *batch;
 	int rc = 0;
 
-	if (peer->blocked || peer->clock_refused || !peer->want_count || !peer->credit)
+	if (peer->blocked || peer->clock_refused || !peer->want_count || peer->credit <= 0)
 		return;
 	batch = batch_new();
 	while (batch && !rc) {
@@ -296,16 +323,6 @@ void sync_serve(struct p2p_sync *sync, struct sync_peer *peer)
 
 /* --- pushed ----------------------------------------------------------------------------------- */
 
-static struct sync_want *want_of(struct sync_peer *peer, const struct p2p_id *id)
-{
-	size_t i;
-
-	for (i = 0; i < peer->want_count; i++)
-		if (p2p_id_cmp(&peer->wants[i].replica, id) == 0)
-			return &peer->wants[i];
-	return NULL;
-}
-
 /* Gathers own changesets from `seq` on, whole and small. Returns the last one gathered. */
 static uint64_t push_gather(struct p2p_sync *sync, struct sync_peer *peer, struct batch *batch,
 			    uint64_t seq, uint64_t last)
@@ -317,8 +334,8 @@ static uint64_t push_gather(struct p2p_sync *sync, struct sync_peer *peer, struc
 	for (; seq <= last && batch->count < PARTS_MAX; seq++) {
 		if (header_load(sync, own, seq, &segments, &bytes) || segments > 1 ||
 		    batch->bytes.len + bytes + sync->header.len > SYNC_PUSH_BYTES ||
-		    batch->cost + bytes + sync->header.len + SYNC_PART_BYTES + P2P_SIG_BYTES >
-			    peer->credit)
+		    (int64_t)(batch->cost + bytes + sync->header.len + SYNC_PART_BYTES +
+			      P2P_SIG_BYTES) > peer->credit)
 			break;
 		if (batch_add(sync, batch, own, seq, 0, segments))
 			break;

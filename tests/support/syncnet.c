@@ -99,7 +99,7 @@ static int link_send(struct syncnet *net, size_t from, size_t to, enum p2p_class
 	struct syncnet_message *queued;
 	struct p2p_buf buf;
 
-	if (cls != P2P_CLASS_CONTROL && link->queued >= net->queue_max) {
+	if (link->stuck || (cls != P2P_CLASS_CONTROL && link->queued >= net->queue_max)) {
 		link->full = true;
 		return P2P_EBUSY;
 	}
@@ -525,7 +525,7 @@ static void link_deliver(struct syncnet *net, size_t from, size_t to)
 	link->queued--;
 	message_give(net, from, to, message);
 	node_work(&net->nodes[to]);
-	if (link->full && link->queued < net->queue_max / 2) {
+	if (link->full && !link->stuck && link->queued < (net->queue_max + 1) / 2) {
 		link->full = false;
 		if (sender->sync)
 			p2p_sync_writable(sender->sync, link->handle);

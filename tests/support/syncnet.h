@@ -26,6 +26,7 @@ struct syncnet_message {
 /* One direction of a session. */
 struct syncnet_link {
 	bool up, full;	      /* full: its sender was told P2P_EBUSY */
+	bool stuck;	      /* nothing can be sent, not even acks */
 	p2p_sync_peer handle; /* of `to` at `from` */
 	struct syncnet_message *head, **tail;
 	size_t queued;
