@@ -275,9 +275,13 @@ void sync_tell_ready(struct p2p_sync *sync)
 		}
 }
 
+/* What is not taken any more is not waited for: else all who took it before would wait with it
+ * (decisions 18, 19). */
 static bool covered(const struct p2p_sync *sync, const struct p2p_dot *dot)
 {
-	return p2p_vv_seq(&sync->vector, &dot->replica) >= dot->seq;
+	const struct sync_replica *replica = sync_replica_find(sync, &dot->replica);
+
+	return replica && (replica->held == P2P_EFORK || replica->merged.seq >= dot->seq);
 }
 
 static int header_of(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,

@@ -24,7 +24,9 @@
 #define SYNC_PROOFS_RATE    16	/* answers in a second, to one peer */
 #define SYNC_COMPARES_RATE  256 /* old heads of one peer looked up in a second */
 #define SYNC_PROOF_MS	    10000
-#define SYNC_PROOF_HEADERS  64
+#define SYNC_PROOF_AGAIN_MS 3000
+#define SYNC_PROOF_HEADERS  4096 /* in one proof; and P2P_HEADER_BYTES_MAX of bytes */
+#define SYNC_PROOF_COST	    64	 /* so many headers count like one answer */
 #define SYNC_LIARS_MAX	    64
 
 /* A peer that was asked for a replica. */
@@ -126,7 +128,7 @@ struct sync_peer {
 	uint32_t strikes;     /* ranges that it failed to give lately */
 	bool unmet;	      /* it told of ids that nobody is certified for */
 	struct p2p_dot asked; /* a proof was asked for; seq 0: none */
-	uint64_t asked_ms;
+	uint64_t asked_ms, asked_again_ms;
 };
 
 struct p2p_sync {

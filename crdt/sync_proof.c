@@ -35,23 +35,30 @@ void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_repl
 		sync_target_reached(sync, at_peer, &replica->id, replica->merged.seq, UINT64_MAX);
 		p2p_vv_remove(&at_peer->target, &replica->id);
 	}
+	sync_tell_ready(sync);
+}
+
+static int question_send(struct p2p_sync *sync, struct sync_peer *peer,
+			 const struct p2p_id *replica, uint64_t seq)
+{
+	P2p__V1__WantHeader want;
+
+	p2p__v1__want_header__init(&want);
+	want.replica = p2p_field(replica->bytes, P2P_ID_BYTES);
+	want.seq = seq;
+	return sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_WANT_HEADER, &want.base);
 }
 
 void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,
 		    uint64_t seq)
 {
-	P2p__V1__WantHeader want;
-
 	if (peer->asked.seq || !seq)
 		return; /* one at a time */
-	p2p__v1__want_header__init(&want);
-	want.replica = p2p_field(replica->bytes, P2P_ID_BYTES);
-	want.seq = seq;
-	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_WANT_HEADER, &want.base))
+	if (question_send(sync, peer, replica, seq))
 		return; /* the next Have brings it up again */
 	peer->asked.replica = *replica;
 	peer->asked.seq = seq;
-	peer->asked_ms = sync->now_ms;
+	peer->asked_ms = peer->asked_again_ms = sync->now_ms;
 }
 
 bool sync_liar(const struct p2p_sync *sync, const struct p2p_key *node)
@@ -75,16 +82,26 @@ static void liar_note(struct p2p_sync *sync, const struct sync_peer *peer)
 
 uint64_t sync_proof_tick(struct p2p_sync *sync, struct sync_peer *peer)
 {
+	uint64_t due = peer->asked_ms + SYNC_PROOF_MS;
+
 	if (!peer->asked.seq)
 		return UINT64_MAX;
-	if (sync->now_ms - peer->asked_ms >= SYNC_PROOF_MS) {
-		peer->asked_ms = sync->now_ms; /* once, if it stays */
+	if (sync->now_ms >= due) {
+		peer->asked_ms = peer->asked_again_ms = sync->now_ms; /* once, if it stays */
 		liar_note(sync, peer);
 		sync_event(sync, P2P_SYNC_BAD_PEER, peer->handle, &peer->asked.replica,
 			   peer->asked.seq, P2P_ETIMEOUT,
 			   "it tells of changes that it does not prove");
+		return peer->asked_ms + SYNC_PROOF_MS;
 	}
-	return peer->asked_ms + SYNC_PROOF_MS;
+	if (sync->now_ms - peer->asked_again_ms >= SYNC_PROOF_AGAIN_MS) {
+		/* the question or its answer was lost, or it was asked too often at once */
+		peer->asked_again_ms = sync->now_ms;
+		(void)!question_send(sync, peer, &peer->asked.replica, peer->asked.seq);
+	}
+	if (peer->asked_again_ms + SYNC_PROOF_AGAIN_MS < due)
+		due = peer->asked_again_ms + SYNC_PROOF_AGAIN_MS;
+	return due;
 }
 
 void sync_proof_refused(const struct p2p_sync *sync, struct sync_peer *peer,
@@ -139,65 +156,81 @@ void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 
 /* --- giving ----------------------------------------------------------------------------------- */
 
-/* Headers from seq up to the signed one. P2P_ETOOBIG: the group is too long for one message. */
+/* Headers from seq up to the signed one, one after the other. */
+struct proof {
+	struct p2p_buf headers;
+	ProtobufCBinaryData fields[SYNC_PROOF_HEADERS];
+	size_t count;
+};
+
+/* P2P_ETOOBIG: the group is too long for one message. */
 static int proof_gather(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
-			struct p2p_buf headers[SYNC_PROOF_HEADERS], size_t *out_count)
+			struct proof *out)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
-	size_t bytes = 0;
+	size_t before = 0, i;
+	int rc = 0;
+
+	p2p_buf_reset(&sync->signature);
+	while (!rc && !sync->signature.len) {
+		if (out->count == SYNC_PROOF_HEADERS)
+			return P2P_ETOOBIG;
+		rc = log->header(log->ctx, id, seq++, &out->headers, &sync->signature);
+		if (!rc)
+			rc = p2p_buf_error(&out->headers);
+		out->fields[out->count++].len = out->headers.len - before;
+		before = out->headers.len;
+	}
+	for (i = 0, before = 0; i < out->count && !rc; i++) {
+		out->fields[i].data = out->headers.data + before;
+		before += out->fields[i].len;
+	}
+	return rc;
+}
+
+static int proof_give(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
+		      uint64_t seq)
+{
+	struct proof *proof = p2p_calloc(1, sizeof(*proof));
+	P2p__V1__HeaderProof message;
 	int rc;
 
-	for (*out_count = 0; *out_count < SYNC_PROOF_HEADERS; seq++) {
-		struct p2p_buf *header = &headers[*out_count];
-
-		p2p_buf_init(header, P2P_HEADER_BYTES_MAX);
-		++*out_count;
-		p2p_buf_reset(&sync->signature);
-		rc = log->header(log->ctx, id, seq, header, &sync->signature);
-		if (rc)
-			return rc;
-		bytes += header->len;
-		if (sync->signature.len)
-			return 0;
-		if (bytes > P2P_HEADER_BYTES_MAX)
-			break;
+	if (!proof)
+		return P2P_ENOMEM;
+	p2p_buf_init(&proof->headers, P2P_HEADER_BYTES_MAX);
+	rc = proof_gather(sync, id, seq, proof);
+	peer->proofs += (uint32_t)(proof->count / SYNC_PROOF_COST);
+	if (!rc) {
+		p2p__v1__header_proof__init(&message);
+		message.replica = p2p_field(id->bytes, P2P_ID_BYTES);
+		message.seq = seq;
+		message.n_headers = proof->count;
+		message.headers = proof->fields;
+		message.signature = p2p_field(sync->signature.data, sync->signature.len);
+		/* lost, it is asked for again */
+		(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HEADER_PROOF,
+				 &message.base);
 	}
-	return P2P_ETOOBIG;
+	p2p_buf_deinit(&proof->headers);
+	p2p_free(proof);
+	return rc;
 }
 
 int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
 			  const P2p__V1__WantHeader *want)
 {
-	struct p2p_buf headers[SYNC_PROOF_HEADERS];
-	ProtobufCBinaryData fields[SYNC_PROOF_HEADERS];
-	P2p__V1__HeaderProof proof;
 	struct p2p_id id;
-	size_t count = 0, i;
+	uint64_t have;
 	int rc = p2p_field_id(&id, &want->replica);
 
 	if (rc || want->seq == 0 || want->seq > INT64_MAX)
 		return P2P_EPROTO;
 	if (peer->proofs++ >= SYNC_PROOFS_RATE)
-		return 0;
-	rc = want->seq > sync_servable(sync, &id)
-		     ? P2P_ENOENT
-		     : proof_gather(sync, &id, want->seq, headers, &count);
-	if (rc) {
-		sync_reject(sync, peer, &id, sync_servable(sync, &id), rc);
-	} else {
-		p2p__v1__header_proof__init(&proof);
-		for (i = 0; i < count; i++)
-			fields[i] = p2p_field(headers[i].data, headers[i].len);
-		proof.replica = p2p_field(id.bytes, P2P_ID_BYTES);
-		proof.seq = want->seq;
-		proof.n_headers = count;
-		proof.headers = fields;
-		proof.signature = p2p_field(sync->signature.data, sync->signature.len);
-		/* lost, it is asked for again */
-		(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HEADER_PROOF, &proof.base);
-	}
-	for (i = 0; i < count; i++)
-		p2p_buf_deinit(&headers[i]);
+		return 0; /* it asks again */
+	have = sync_servable(sync, &id);
+	rc = want->seq > have ? P2P_ENOENT : proof_give(sync, peer, &id, want->seq);
+	if (rc)
+		sync_reject(sync, peer, &id, have, rc);
 	return 0;
 }
 
@@ -243,8 +276,9 @@ static int proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
 	p2p_header_deinit(&before);
 	if (!rc && !last)
 		rc = P2P_EPROTO;
-	if (!rc && (log->signer(log->ctx, id, &node) ||
-		    !p2p_header_verify(&signature, &sync->config.mesh, &hash, &node)))
+	if (!rc && log->signer(log->ctx, id, &node))
+		rc = P2P_ENOENT;
+	if (!rc && !p2p_header_verify(&signature, &sync->config.mesh, &hash, &node))
 		rc = P2P_EAUTH;
 	return rc;
 }
@@ -263,7 +297,10 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 	peer->asked.seq = 0;
 	rc = proof_check(sync, proof, &id, &fork.theirs, &ahead);
 	replica = sync_replica_find(sync, &id);
-	if (rc || !replica)
+	/* nobody may sign for it any more, or it is of a later format: no proof, and no lie */
+	if (!replica || rc == P2P_ENOENT || rc == P2P_EVERSION)
+		return 0;
+	if (rc)
 		return rc;
 	own = p2p_id_cmp(&id, &sync->config.replica) == 0;
 	/* what is staged and not signed is no second content */

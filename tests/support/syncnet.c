@@ -167,6 +167,10 @@ static void node_event(void *ctx, const struct p2p_sync_event *event)
 	node->events[event->kind]++;
 	node->last[event->kind] = *event;
 	node->last[event->kind].text = NULL;
+	if (event->kind == P2P_SYNC_FORK)
+		check("note a fork",
+		      p2p_vv_put(&node->forked, &(struct p2p_vv_entry){.replica = event->replica,
+								       .seq = event->seq}));
 	if (event->kind == P2P_SYNC_BAD_PEER && peer != SIZE_MAX)
 		node->net->links[node->index][peer].closed = event->code;
 	if (node->net->verbose)
@@ -203,6 +207,7 @@ static struct syncnet_node *node_new(struct syncnet *net)
 	memlog_author(&node->author, (uint32_t)node->index + 1);
 	memlog_init(&node->log, &net->mesh);
 	p2p_vv_init(&node->merged);
+	p2p_vv_init(&node->forked);
 	for (i = 0; i < net->count; i++) {
 		net->links[node->index][i].tail = &net->links[node->index][i].head;
 		net->links[i][node->index].tail = &net->links[i][node->index].head;
@@ -294,6 +299,7 @@ void syncnet_deinit(struct syncnet *net)
 			message_free(message);
 		}
 		p2p_vv_deinit(&node->merged);
+		p2p_vv_deinit(&node->forked);
 		memlog_deinit(&node->log);
 	}
 }
@@ -401,8 +407,9 @@ static void group_check(struct syncnet_node *node, const struct p2p_sync_group *
 		if (change->header.group_last != (seq == group->last))
 			memlog_fail("told to merge a part of a group", P2P_EINVAL);
 		for (i = 0; i < change->header.dep_count; i++)
-			if (p2p_vv_seq(&node->merged, &change->header.deps[i].replica) <
-			    change->header.deps[i].seq)
+			if (!p2p_vv_get(&node->forked, &change->header.deps[i].replica) &&
+			    p2p_vv_seq(&node->merged, &change->header.deps[i].replica) <
+				    change->header.deps[i].seq)
 				memlog_fail("told to merge before its deps", P2P_EINVAL);
 	}
 }

@@ -52,6 +52,7 @@ struct syncnet_node {
 	uint64_t merges, ticks; /* counted */
 	uint64_t events[P2P_SYNC_SELF_AHEAD + 1];
 	struct p2p_sync_event last[P2P_SYNC_SELF_AHEAD + 1]; /* without text */
+	struct p2p_vv forked;			     /* replicas that it takes nothing more of */
 	uint64_t author_echoes;			     /* parts of its own replica that came to it */
 	struct syncnet_message *inbox, **inbox_tail; /* of a puppet */
 	uint32_t salt;
