@@ -302,8 +302,9 @@ void p2p_sidelog_rollback(struct p2p_sidelog *log)
 	/* SQLite may have rolled back by itself after an error; then there is nothing to do. */
 	if (p2p_sidelog_in_transaction(log))
 		(void)sqlite3_exec(log->db, "ROLLBACK", NULL, NULL, NULL);
-	if (log->db && sidelog_forget(log))
-		sidelog_disconnect(log); /* begin opens it again */
+	/* without memory it cannot be said: closing ends the transaction, begin opens again */
+	if (p2p_sidelog_in_transaction(log) || (log->db && sidelog_forget(log)))
+		sidelog_disconnect(log);
 }
 
 int p2p_sidelog_commit(struct p2p_sidelog *log, struct p2p_error *err)

@@ -7,7 +7,7 @@
 #include "proto/mem.h"
 
 static struct {
-	bool armed, sticky;
+	bool armed, sticky, spare_sqlite;
 	uint64_t left, failed;
 	size_t live;
 	uint64_t bytes;
@@ -53,12 +53,12 @@ static void fault_free(void *ptr)
 
 static void *fault_sqlite_malloc(int size)
 {
-	return fails() ? NULL : memfault.sqlite.xMalloc(size);
+	return !memfault.spare_sqlite && fails() ? NULL : memfault.sqlite.xMalloc(size);
 }
 
 static void *fault_sqlite_realloc(void *ptr, int size)
 {
-	return fails() ? NULL : memfault.sqlite.xRealloc(ptr, size);
+	return !memfault.spare_sqlite && fails() ? NULL : memfault.sqlite.xRealloc(ptr, size);
 }
 
 void memfault_install(bool sqlite)
@@ -84,6 +84,11 @@ void memfault_arm(uint64_t nth, bool sticky)
 	memfault.sticky = sticky;
 	memfault.failed = 0;
 	memfault.armed = true;
+}
+
+void memfault_spare_sqlite(bool spare)
+{
+	memfault.spare_sqlite = spare;
 }
 
 uint64_t memfault_disarm(void)

@@ -11,6 +11,8 @@
 void memfault_install(bool sqlite);
 /* The nth allocation from now on fails (0: the next one); sticky: all after it, too. */
 void memfault_arm(uint64_t nth, bool sticky);
+/* Whether SQLite's are among those that are counted and fail; they are at first. */
+void memfault_spare_sqlite(bool spare);
 /* All succeed again. Returns how many failed. */
 uint64_t memfault_disarm(void);
 /* Blocks of the library that are not freed. */
