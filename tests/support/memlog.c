@@ -262,19 +262,32 @@ static bool change_same(const struct memlog_change *a, const struct memlog_chang
 	       (!a->body.len || memcmp(a->body.data, b->body.data, a->body.len) == 0);
 }
 
+/* Up to where a signature covers it. */
+static uint64_t chain_signed(const struct memlog_chain *chain)
+{
+	uint64_t seq = chain ? chain->count : 0;
+
+	while (seq &&
+	       !(chain->changes[seq - 1]->has_signature && complete(chain->changes[seq - 1])))
+		seq--;
+	return seq;
+}
+
 bool memlog_agree(const struct memlog *a, const struct memlog *b)
 {
-	size_t i, seq;
+	uint64_t seq, x, y;
+	size_t i;
 
-	for (i = 0; i < a->chain_count; i++)
-		for (seq = 1; seq <= a->chains[i].count; seq++) {
-			const struct memlog_change *mine = a->chains[i].changes[seq - 1];
-			const struct memlog_change *other =
-				memlog_get(b, &a->chains[i].replica, seq);
+	for (i = 0; i < a->chain_count; i++) {
+		const struct memlog_chain *mine = &a->chains[i];
+		const struct memlog_chain *other = chain_find(b, &mine->replica);
 
-			if (other && complete(mine) && complete(other) && !change_same(mine, other))
+		x = chain_signed(mine);
+		y = chain_signed(other);
+		for (seq = x < y ? x : y; seq; seq--)
+			if (!change_same(mine->changes[seq - 1], other->changes[seq - 1]))
 				return false;
-		}
+	}
 	return true;
 }
 

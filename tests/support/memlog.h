@@ -94,7 +94,8 @@ void memlog_append(struct memlog *log, const struct memlog_author *author,
 		   const struct memlog_group *group, struct p2p_vv_entry *out);
 /* Drops what the author made from `seq` on: a disk that was rolled back. */
 void memlog_truncate(struct memlog *log, const struct p2p_id *replica, uint64_t seq);
-/* Every complete changeset of a is in b with the same bytes, if b has that many. */
+/* Every changeset of a, up to the last signed one, is the same in b, if b has a signed one there.
+ */
 bool memlog_agree(const struct memlog *a, const struct memlog *b);
 
 /* Fails the process with a text. */

@@ -159,6 +159,15 @@ static void node_ready(void *ctx)
 	node->ready = true;
 }
 
+static void link_blame(struct syncnet *net, size_t node, size_t peer, int code)
+{
+	net->links[node][peer].closed = code;
+	net->blamed += !net->nodes[peer].puppet;
+	if (net->verbose)
+		(void)printf("%llu node %zu closes %zu: %s\n", (unsigned long long)net->now_ms,
+			     node, peer, p2p_err_name(code));
+}
+
 static void node_event(void *ctx, const struct p2p_sync_event *event)
 {
 	struct syncnet_node *node = ctx;
@@ -172,7 +181,7 @@ static void node_event(void *ctx, const struct p2p_sync_event *event)
 		      p2p_vv_put(&node->forked, &(struct p2p_vv_entry){.replica = event->replica,
 								       .seq = event->seq}));
 	if (event->kind == P2P_SYNC_BAD_PEER && peer != SIZE_MAX)
-		node->net->links[node->index][peer].closed = event->code;
+		link_blame(node->net, node->index, peer, event->code);
 	if (node->net->verbose)
 		(void)printf("%llu node %zu event %d peer %zu seq %llu code %d %s\n",
 			     (unsigned long long)node->net->now_ms, node->index, event->kind, peer,
@@ -508,15 +517,13 @@ static void message_give(struct syncnet *net, size_t from, size_t to,
 	}
 	rc = p2p_message_unpack(&in, message->data, message->len);
 	if (!rc) {
-		echo_count(node, &in);
+		if (!net->nodes[from].puppet)
+			echo_count(node, &in);
 		rc = p2p_sync_receive(node->sync, net->links[to][from].handle, &in);
 		p2p_message_deinit(&in);
 	}
 	if (rc < 0)
-		net->links[to][from].closed = rc;
-	if (rc < 0 && net->verbose)
-		(void)printf("%llu node %zu closes %zu: %s\n", (unsigned long long)net->now_ms, to,
-			     from, p2p_err_name(rc));
+		link_blame(net, to, from, rc);
 	message_free(message);
 }
 
