@@ -120,8 +120,14 @@ int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *
 		bad = bad == P2P_EQUOTA ? 0 : bad;
 	}
 	p2p_buf_deinit(&scratch);
-	/* what was valid before a bad one is kept */
-	rc = p2p_sidelog_commit(replica->sidelog, err);
+	if (bad < 0 && !p2p_sidelog_in_transaction(replica->sidelog)) {
+		/* the log could not go on */
+		p2p_sidelog_rollback(replica->sidelog);
+		rc = records_error(err, bad);
+	} else {
+		/* what was valid before a bad one is kept */
+		rc = p2p_sidelog_commit(replica->sidelog, err);
+	}
 	if (rc) {
 		p2p_authority_rewind(replica->authority, first);
 		return rc;

@@ -2,6 +2,7 @@
 #include "tests/support/membership.h"
 
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +37,11 @@ struct p2p_id membership_id(uint32_t number)
 	memset(&id, 7, sizeof(id));
 	number_put(id.bytes, number);
 	return id;
+}
+
+void membership_name(char out[MEMBERSHIP_NAME_BYTES], uint32_t nonce)
+{
+	(void)snprintf(out, MEMBERSHIP_NAME_BYTES, "n%u", nonce);
 }
 
 void membership_member(struct member *out, uint32_t number)
@@ -104,13 +110,14 @@ void membership_genesis(struct member_record *out, const struct member *founder)
 void membership_admit(struct member_record *out, const struct p2p_hash *mesh,
 		      const struct membership_admission *admission)
 {
-	static char name[] = "n";
+	char name[MEMBERSHIP_NAME_BYTES];
 	ProtobufCBinaryData parents[P2P_RECORD_PARENTS_MAX + 1];
 	const struct p2p_signer *whom = &admission->whom->signer;
 	struct p2p_id invite = membership_id(admission->nonce);
 	P2p__V1__Admission body;
 	size_t i;
 
+	membership_name(name, admission->nonce);
 	p2p__v1__admission__init(&body);
 	for (i = 0; i < admission->parent_count; i++)
 		parents[i] = p2p_field(admission->parents[i].bytes, P2P_HASH_BYTES);

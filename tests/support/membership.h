@@ -33,6 +33,9 @@ struct membership_admission {
 };
 void membership_admit(struct member_record *out, const struct p2p_hash *mesh,
 		      const struct membership_admission *admission);
+/* The name that an admission gives. */
+#define MEMBERSHIP_NAME_BYTES 16
+void membership_name(char out[MEMBERSHIP_NAME_BYTES], uint32_t nonce);
 /* nonce stands where the predecessor does. */
 void membership_certify(struct member_record *out, const struct p2p_hash *mesh,
 			const struct member *by, const struct p2p_id *replica, uint32_t nonce);

@@ -272,6 +272,7 @@ static bool twin_is_head(const struct twin *twin, const struct fact *fact)
 
 static void compare_members(struct p2p_authority *authority, const struct twin *twin)
 {
+	char name[MEMBERSHIP_NAME_BYTES];
 	size_t order[NODES], count = 0, i, j;
 	struct p2p_member member;
 
@@ -292,6 +293,8 @@ static void compare_members(struct p2p_authority *authority, const struct twin *
 		assert_memory_equal(&member.admitted_by, &members[fact->by].signer.node,
 				    sizeof(member.admitted_by));
 		assert_int_equal(member.role, fact->role);
+		membership_name(name, (uint32_t)(fact - facts));
+		assert_string_equal(member.name, order[i] ? name : "shop.db");
 		assert_int_equal(p2p_authority_role(authority, key), fact->role);
 	}
 	assert_false(p2p_authority_member(authority, count, &member));
