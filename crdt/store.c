@@ -261,9 +261,22 @@ static int store_connect(struct p2p_store *store, bool *out_switched, struct p2p
 	if (rc)
 		return rc;
 	rc = db_text(store->db, "PRAGMA main.schema_version", text, sizeof(text));
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(store->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
+					&store->rollback, NULL);
 	if (rc != SQLITE_OK)
 		return p2p_store_error(store, rc, err, "open");
 	return switch_to_wal(store, out_switched, err);
+}
+
+static void store_disconnect(struct p2p_store *store)
+{
+	p2p_store_forget(store);
+	(void)sqlite3_finalize(store->rollback);
+	(void)sqlite3_close_v2(store->checkpointer); /* whatever went wrong, both are dropped */
+	(void)sqlite3_close_v2(store->db); /* statements of others, if any, end it later */
+	store->rollback = NULL;
+	store->db = store->checkpointer = NULL;
 }
 
 int p2p_store_open(const struct p2p_store_config *config, struct p2p_store **out,
@@ -318,9 +331,7 @@ void p2p_store_close(struct p2p_store *store)
 {
 	if (!store)
 		return;
-	p2p_store_forget(store);
-	(void)sqlite3_close_v2(store->checkpointer);
-	(void)sqlite3_close_v2(store->db); /* statements of others, if any, end it later */
+	store_disconnect(store);
 	p2p_buf_deinit(&store->scratch);
 	p2p_free(store->path);
 	p2p_free(store);
@@ -331,10 +342,7 @@ int p2p_store_reopen(struct p2p_store *store, struct p2p_error *err)
 	bool switched;
 	int rc;
 
-	p2p_store_forget(store);
-	(void)sqlite3_close_v2(store->checkpointer); /* whatever went wrong, both are dropped */
-	(void)sqlite3_close_v2(store->db);
-	store->db = store->checkpointer = NULL;
+	store_disconnect(store);
 	store->shm_found = false;
 	rc = store_connect(store, &switched, err);
 	return rc ? rc : p2p_store_load(store, err);
@@ -403,8 +411,10 @@ void p2p_store_rollback(struct p2p_store *store)
 {
 	p2p_store_row_done(store);
 	/* SQLite may have rolled back by itself after an error; then there is nothing to do. */
-	if (!sqlite3_get_autocommit(store->db))
-		(void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+	if (!sqlite3_get_autocommit(store->db)) {
+		(void)sqlite3_step(store->rollback);
+		(void)sqlite3_reset(store->rollback);
+	}
 }
 
 bool p2p_store_in_transaction(const struct p2p_store *store)

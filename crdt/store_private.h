@@ -46,8 +46,9 @@ struct p2p_store_table {
 };
 
 struct p2p_store {
-	struct sqlite3 *db; /* owned */
-	char *path;	    /* owned */
+	struct sqlite3 *db;	       /* owned */
+	struct sqlite3_stmt *rollback; /* owned: made early, for it is needed without memory, too */
+	char *path;		       /* owned */
 	const struct p2p_env *env;
 	const struct p2p_log *log;
 	bool create;

@@ -15,6 +15,7 @@
 
 #include "crdt/store.h"
 #include "proto/check.h"
+#include "tests/support/memfault.h"
 
 static char dir[64], path[96];
 
@@ -480,6 +481,28 @@ static void the_write_lock_is_waited_for_only_so_long(void **state)
 	p2p_store_close(store);
 }
 
+/* The application's file stayed locked, and the next look at it ended the process. */
+static void a_rollback_needs_no_memory(void **state)
+{
+	struct p2p_error err = {0};
+	struct p2p_store *store;
+	sqlite3 *other;
+
+	(void)state;
+	app("CREATE TABLE t(a PRIMARY KEY)");
+	store = open_store();
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
+	memfault_arm(0, true);
+	p2p_store_rollback(store);
+	(void)memfault_disarm();
+	assert_false(p2p_store_in_transaction(store));
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL),
+			 SQLITE_OK);
+	(void)sqlite3_close(other);
+	p2p_store_close(store);
+}
+
 int main(void)
 {
 #define store_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -497,7 +520,9 @@ int main(void)
 		store_test(a_missing_table_waits_and_a_dropped_column_keeps_its_slot),
 		store_test(unshare_leaves_a_plain_file),
 		store_test(the_write_lock_is_waited_for_only_so_long),
+		store_test(a_rollback_needs_no_memory),
 	};
 
+	memfault_install(true);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
