@@ -56,7 +56,7 @@ static void admission_make(struct fact *fact)
 	size_t i;
 
 	fact->kind = P2P__V1__RECORD_KIND__RECORD_ADMISSION;
-	fact->by = dice(NODES);
+	fact->by = dice(3) ? dice(NODES) : 0;
 	fact->whom = dice(NODES);
 	fact->role = 1 + dice(3);
 	fact->parent_count = dice(5);
@@ -75,7 +75,7 @@ static void certificate_make(struct fact *fact)
 	struct p2p_id id;
 
 	fact->kind = P2P__V1__RECORD_KIND__RECORD_CERTIFICATE;
-	fact->by = dice(3) ? dice(NODES) : 1; /* one of them makes too many */
+	fact->by = dice(3) ? 1 : dice(NODES); /* one of them makes too many */
 	fact->id = dice(REPLICAS);
 	id = membership_id((uint32_t)fact->id);
 	membership_certify(&fact->record, &mesh()->record.hash, &members[fact->by], &id,
@@ -86,11 +86,14 @@ static void schema_make(struct fact *fact)
 {
 	struct membership_schema schema = {.text_len = 9, .nonce = (uint32_t)fact_count};
 	struct p2p_id id;
+	size_t before;
 
 	fact->kind = P2P__V1__RECORD_KIND__RECORD_SCHEMA;
-	fact->by = dice(NODES);
+	fact->by = dice(3) ? dice(NODES) : 0;
 	fact->id = dice(TABLES);
-	fact->before = facts[dice((uint32_t)fact_count)].record.hash; /* also of other kinds */
+	/* also of other kinds and tables; mostly one that is young */
+	before = dice(dice(3) && fact_count > 4 ? 4 : (uint32_t)fact_count);
+	fact->before = facts[fact_count - 1 - before].record.hash;
 	id = membership_id((uint32_t)fact->id);
 	schema.by = &members[fact->by];
 	schema.table = &id;
@@ -98,23 +101,25 @@ static void schema_make(struct fact *fact)
 	membership_describe(&fact->record, &mesh()->record.hash, &schema);
 }
 
+/* Each set has its own mix: of ten records so many certificates, so many schema records. */
 static void set_make(uint64_t seed)
 {
-	size_t want, certificates;
+	static const uint32_t mixes[][2] = {{2, 2}, {6, 1}, {1, 6}};
+	const uint32_t *mix = mixes[seed % 3];
+	size_t want;
 
 	rng = seed * 0x9e3779b97f4a7c15ull + 1;
 	want = 4 + dice(RECORDS_MAX - 4);
-	certificates = 1 + dice(3);
 	memset(facts, 0, sizeof(facts));
 	facts[0].kind = P2P__V1__RECORD_KIND__RECORD_GENESIS;
 	facts[0].role = P2P__V1__ROLE__ROLE_ADMIN;
 	membership_genesis(&facts[0].record, &members[0]);
 	for (fact_count = 1; fact_count < want; fact_count++) {
-		size_t kind = dice(6);
+		uint32_t kind = dice(10);
 
-		if (kind < certificates)
+		if (kind < mix[0])
 			certificate_make(&facts[fact_count]);
-		else if (kind == 5)
+		else if (kind < mix[0] + mix[1])
 			schema_make(&facts[fact_count]);
 		else
 			admission_make(&facts[fact_count]);
