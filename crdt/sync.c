@@ -17,6 +17,8 @@ int p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out)
 	if (!sync)
 		return P2P_ENOMEM;
 	sync->config = *config;
+	if (!config->staged_max_bytes)
+		sync->config.staged_max_bytes = P2P_NODE_STAGED_BYTES_MAX;
 	p2p_list_init(&sync->peers);
 	p2p_list_init(&sync->active);
 	p2p_list_init(&sync->changes);
@@ -55,7 +57,7 @@ void p2p_sync_free(struct p2p_sync *sync)
 	p2p_list_for_each (at, tmp, &sync->peers)
 		peer_free(sync, p2p_container_of(at, struct sync_peer, link));
 	for (i = 0; i < sync->replica_count; i++) {
-		sync_unload(sync->replicas[i]);
+		sync_unload(sync, sync->replicas[i]);
 		p2p_free(sync->replicas[i]->tries);
 		p2p_free(sync->replicas[i]);
 	}
@@ -197,7 +199,7 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 	replica->merged.log_from = entry->seq ? 1 : 0; /* no node drops its log yet */
 	replica->group.last = 0;
 	if (replica->loaded && replica->verified < entry->seq)
-		sync_unload(replica); /* the owner knows more than we saw */
+		sync_unload(sync, replica); /* the owner knows more than we saw */
 	p2p_list_for_each (at, tmp, &sync->peers) {
 		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
 

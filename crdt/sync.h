@@ -97,6 +97,9 @@ struct p2p_sync_config {
 	struct p2p_hash mesh;
 	struct p2p_id replica; /* own */
 	uint64_t clock_ahead_max_ms;
+	/* Bytes of changes that are staged and that nobody signed yet, of all replicas; 0: the
+	 * limit P2P_NODE_STAGED_BYTES_MAX. */
+	uint64_t staged_max_bytes;
 };
 
 int p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out) P2P_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* What the files of the sync engine share: sync.c (life, vector, groups to merge), sync_have.c
  * (sessions, vectors told and heard, acks), sync_pull.c (who is asked for what), sync_send.c
- * (serving and pushing), sync_receive.c (parts into the log), sync_proof.c (forks and proofs). */
+ * (serving and pushing), sync_receive.c (parts into the log), sync_staging.c (what of it nobody
+ * signed yet), sync_proof.c (forks and proofs). */
 #ifndef P2P_CRDT_SYNC_PRIVATE_H
 #define P2P_CRDT_SYNC_PRIVATE_H
 
@@ -57,7 +58,7 @@ struct sync_replica {
 	struct p2p_hash current_hash;
 	uint32_t next_segment;
 	uint64_t verified;   /* complete, up to a signed group's end */
-	uint64_t unverified; /* bytes after it */
+	uint64_t unverified; /* bytes after it that nobody signed yet */
 	/* What is staged after `verified` is no evidence against anybody until a signed header ends
 	 * its chain: it is dropped when it proves wrong, and asked for again. */
 	bool proven;	      /* current is signed, and so is all before it */
@@ -135,6 +136,7 @@ struct p2p_sync {
 	struct p2p_sync_config config;
 	struct sync_replica **replicas; /* owned, sorted by id */
 	size_t replica_count, replica_cap;
+	uint64_t unverified;	 /* bytes, of all replicas */
 	size_t ready_next;	 /* round robin of merging */
 	struct p2p_vv vector;	 /* merged, all replicas */
 	uint64_t changed;	 /* counts changes of the vector */
@@ -217,15 +219,29 @@ void sync_push(struct p2p_sync *sync, struct sync_peer *peer);
 /* sync_receive.c */
 int sync_take_changes(struct p2p_sync *sync, struct sync_peer *peer,
 		      const P2p__V1__Changes *changes) P2P_MUST_CHECK;
-int sync_load(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
-void sync_unload(struct sync_replica *replica);
-/* Drops what is staged and not signed, outside of a transaction: from here on one peer gives it. */
-int sync_restage(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
 /* A stamp too far in the future. */
 bool sync_clock_ahead(const struct p2p_sync *sync, const struct p2p_header *header);
 /* It is signed: told, and not asked for again for a while. */
 void sync_clock_hold(struct p2p_sync *sync, struct sync_peer *peer, struct sync_replica *replica,
 		     uint64_t seq);
+
+/* sync_staging.c */
+/* Reads how far the log is; nothing if that is known. */
+int sync_load(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
+/* Forgets it: it is read again. */
+void sync_unload(struct p2p_sync *sync, struct sync_replica *replica);
+/* Keeps of a header what the next one is checked against. */
+void sync_last_set(struct sync_replica *replica, const struct p2p_header *header,
+		   const struct p2p_hash *hash);
+void sync_unverified_set(struct p2p_sync *sync, struct sync_replica *replica, uint64_t bytes);
+/* All of the open group goes: it is not what its author signed, whoever gave it. */
+int sync_staging_drop(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
+/* The same outside of a transaction; from here on one peer gives it. */
+int sync_restage(struct p2p_sync *sync, struct sync_replica *replica) P2P_MUST_CHECK;
+/* Room for so many unsigned bytes of this replica; others may have to go. */
+#define SYNC_NO_ROOM 1
+int sync_staging_room(struct p2p_sync *sync, const struct sync_replica *replica,
+		      uint64_t bytes) P2P_MUST_CHECK;
 
 /* sync_proof.c */
 void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *replica,

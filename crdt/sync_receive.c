@@ -5,116 +5,6 @@
 #include "crdt/sync_private.h"
 #include "proto/check.h"
 
-/* --- what the log has ------------------------------------------------------------------------- */
-
-void sync_unload(struct sync_replica *replica)
-{
-	p2p_header_deinit(&replica->current);
-	p2p_header_init(&replica->last);
-	replica->next_segment = 0;
-	replica->verified = replica->unverified = 0;
-	replica->stager = 0;
-	replica->proven = false;
-	replica->loaded = false;
-	replica->group.last = 0;
-}
-
-/* Keeps of a header what the next one is checked against. */
-static void last_set(struct sync_replica *replica, const struct p2p_header *header,
-		     const struct p2p_hash *hash)
-{
-	p2p_header_init(&replica->last);
-	replica->last.replica = header->replica;
-	replica->last.seq = header->seq;
-	replica->last.stamp = header->stamp;
-	replica->last.group_pos = header->group_pos;
-	replica->last.group_last = header->group_last;
-	replica->last_hash = *hash;
-}
-
-static int header_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
-		     struct p2p_header *out, struct p2p_hash *out_hash)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	int rc;
-
-	p2p_buf_reset(&sync->header);
-	p2p_buf_reset(&sync->signature);
-	rc = log->header(log->ctx, id, seq, &sync->header, &sync->signature);
-	if (!rc)
-		rc = p2p_header_unpack(out, sync->header.data, sync->header.len);
-	if (!rc)
-		p2p_header_hash(out_hash, &sync->config.mesh, sync->header.data, sync->header.len);
-	return rc;
-}
-
-/* The end of the last whole group at or below the head; bytes after it. */
-static int load_verified(struct p2p_sync *sync, struct sync_replica *replica)
-{
-	uint64_t seq = replica->last.seq;
-	struct p2p_header header;
-	struct p2p_hash hash;
-	bool last = replica->last.group_last;
-	int rc = 0;
-
-	while (seq && !last && seq > replica->merged.seq && !rc) {
-		rc = header_at(sync, &replica->id, seq, &header, &hash);
-		if (rc)
-			break;
-		last = header.group_last;
-		if (!last) {
-			replica->unverified += header.total_bytes;
-			seq--;
-		}
-		p2p_header_deinit(&header);
-	}
-	replica->verified = seq;
-	return rc;
-}
-
-int sync_load(struct p2p_sync *sync, struct sync_replica *replica)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	struct p2p_vv_entry head;
-	struct p2p_header header;
-	struct p2p_hash hash;
-	uint64_t seq;
-	uint32_t segment;
-	int rc;
-
-	if (replica->loaded)
-		return 0;
-	sync_unload(replica);
-	rc = log->head(log->ctx, &replica->id, &head);
-	if (!rc && head.seq) {
-		rc = header_at(sync, &replica->id, head.seq, &header, &hash);
-		if (!rc) {
-			last_set(replica, &header, &hash);
-			p2p_header_deinit(&header);
-			rc = load_verified(sync, replica);
-		}
-	}
-	if (!rc)
-		rc = log->resume(log->ctx, &replica->id, &seq, &segment);
-	if (!rc) {
-		rc = header_at(sync, &replica->id, seq, &replica->current, &replica->current_hash);
-		if (rc == P2P_ENOENT)
-			rc = 0; /* nothing of it yet */
-	}
-	if (rc) {
-		sync_unload(replica);
-		return rc;
-	}
-	if (replica->current.seq) {
-		replica->next_segment = segment;
-		replica->proven = replica->current.group_last;
-	}
-	if (!replica->proven && (replica->current.seq || replica->last.seq > replica->verified))
-		replica->stager = SYNC_STAGER_MANY;
-	replica->loaded = true;
-	return 0;
-}
-
 /* --- one part --------------------------------------------------------------------------------- */
 
 /* Outcomes beside 0 and errors: the part is passed over. */
@@ -133,36 +23,6 @@ struct arrival {
 	struct p2p_signature signature; /* if header.group_last */
 };
 
-/* All of the open group goes: it is not what its author signed, whoever gave it. */
-static int staging_drop(struct p2p_sync *sync, struct sync_replica *replica)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	uint64_t from = replica->verified + 1;
-	int rc;
-
-	if (from <= replica->merged.seq)
-		from = replica->merged.seq + 1;
-	rc = log->drop(log->ctx, &replica->id, from);
-	sync_unload(replica);
-	return rc;
-}
-
-int sync_restage(struct p2p_sync *sync, struct sync_replica *replica)
-{
-	const struct p2p_sync_log *log = &sync->config.log;
-	int rc = log->begin(log->ctx);
-
-	if (rc)
-		return rc;
-	rc = staging_drop(sync, replica);
-	if (rc)
-		log->rollback(log->ctx);
-	else
-		rc = log->commit(log->ctx);
-	replica->exclusive = true;
-	return rc ? rc : sync_load(sync, replica);
-}
-
 /* What is staged and what comes now cannot both be right. It is the sender's fault if it gave both.
  * Otherwise nobody's: what its source or a signature contradicts is dropped and asked for again,
  * from one peer alone. */
@@ -175,7 +35,7 @@ static int conflict(struct p2p_sync *sync, const struct part *part, bool is_sign
 		return P2P_EPROTO;
 	if (replica->source != part->peer->handle && !is_signed)
 		return PART_DROPPED;
-	rc = staging_drop(sync, replica);
+	rc = sync_staging_drop(sync, replica);
 	if (rc)
 		return rc;
 	replica->exclusive = true;
@@ -288,28 +148,17 @@ static int segment_check(const struct p2p_header *header, uint32_t index,
 	return p2p_hash_cmp(&hash, &header->segments[index]) == 0 ? 0 : P2P_EPROTO;
 }
 
-/* Of what nobody signed yet only so much is staged, of all replicas together; what nobody is asked
- * for any more makes room. */
-static int room_check(struct p2p_sync *sync, const struct part *part,
-		      const struct p2p_header *header)
+/* Bytes that nobody signed yet are bounded; nobody is at fault who did not fill the room alone. */
+static int room_check(struct p2p_sync *sync, const struct part *part)
 {
-	uint64_t staged = header->total_bytes;
-	size_t i;
-	int rc = 0;
+	struct sync_replica *replica = part->replica;
+	uint64_t bytes = part->in->header.len + part->in->data.len;
+	int rc;
 
-	for (i = 0; i < sync->replica_count; i++)
-		staged += sync->replicas[i]->unverified;
-	for (i = 0; i < sync->replica_count && !rc && staged > P2P_NODE_STAGED_BYTES_MAX; i++) {
-		struct sync_replica *replica = sync->replicas[i];
-
-		if (!replica->unverified || replica->source || replica == part->replica)
-			continue;
-		staged -= replica->unverified;
-		rc = staging_drop(sync, replica);
-	}
-	if (rc || staged <= P2P_NODE_STAGED_BYTES_MAX)
-		return rc;
-	return part->replica->stager == part->peer->handle ? P2P_EQUOTA : refuse(sync, part);
+	if (replica->unverified + bytes > sync->config.staged_max_bytes)
+		return replica->stager == part->peer->handle ? P2P_EQUOTA : refuse(sync, part);
+	rc = sync_staging_room(sync, replica, bytes);
+	return rc == SYNC_NO_ROOM ? refuse(sync, part) : rc;
 }
 
 /* What the part says by itself, and then how it fits to what we have. */
@@ -330,7 +179,7 @@ static int arrival_check(struct p2p_sync *sync, const struct part *part, struct 
 	if (!rc)
 		rc = chain_check(sync, part, header);
 	if (!rc && !header->group_last)
-		rc = room_check(sync, part, header);
+		rc = room_check(sync, part);
 	return rc;
 }
 
@@ -388,6 +237,10 @@ static int part_more(struct p2p_sync *sync, const struct part *part)
 
 	if (rc)
 		return replica->proven ? rc : conflict(sync, part, false);
+	if (!replica->proven)
+		rc = room_check(sync, part);
+	if (rc)
+		return rc;
 	rc = log->put_segment(log->ctx, &replica->id, header->seq, replica->next_segment,
 			      data->data, data->len);
 	if (!rc)
@@ -403,8 +256,7 @@ static int part_complete(const struct part *part)
 
 	if (replica->next_segment < header->segment_count)
 		return 0;
-	last_set(replica, header, &replica->current_hash);
-	replica->unverified = header->group_last ? 0 : replica->unverified + header->total_bytes;
+	sync_last_set(replica, header, &replica->current_hash);
 	if (header->group_last) {
 		replica->verified = header->seq;
 		replica->slice_ms = replica->progress_ms;
@@ -420,17 +272,22 @@ static int part_complete(const struct part *part)
 		       : 0;
 }
 
-/* Who gave what is staged and not signed yet. */
-static void stager_set(const struct part *part)
+/* Who gave what is staged and not signed yet, and how much it is. */
+static void staged_set(struct p2p_sync *sync, const struct part *part)
 {
 	struct sync_replica *replica = part->replica;
 
-	if (replica->proven || (!replica->current.seq && replica->last.seq <= replica->verified))
+	if (replica->proven || (!replica->current.seq && replica->last.seq <= replica->verified)) {
 		replica->stager = 0;
-	else if (!replica->stager)
+		sync_unverified_set(sync, replica, 0);
+		return;
+	}
+	if (!replica->stager)
 		replica->stager = part->peer->handle;
 	else if (replica->stager != part->peer->handle)
 		replica->stager = SYNC_STAGER_MANY;
+	sync_unverified_set(sync, replica,
+			    replica->unverified + part->in->header.len + part->in->data.len);
 }
 
 /* Unsigned parts come from who was asked, or from their author. */
@@ -459,15 +316,13 @@ static int part_take(struct p2p_sync *sync, const struct part *part)
 		return PART_DROPPED; /* a duplicate, too early, or not asked for */
 	rc = begins ? part_begin(sync, part) : part_more(sync, part);
 	if (!rc)
-		stager_set(part);
+		staged_set(sync, part);
 	if (!rc)
 		rc = part_complete(part);
-	if (!rc)
-		stager_set(part);
 	/* what a peer gave that is at fault goes with it */
 	if (rc < 0 && p2p_err_blame(rc) == P2P_BLAME_PEER &&
 	    replica->stager == part->peer->handle) {
-		dropped = staging_drop(sync, replica);
+		dropped = sync_staging_drop(sync, replica);
 		rc = dropped ? dropped : rc;
 	}
 	return rc;
@@ -553,7 +408,7 @@ static void parts_forget(struct p2p_sync *sync, const P2p__V1__Changes *changes)
 			continue;
 		replica = sync_replica_find(sync, &id);
 		if (replica)
-			sync_unload(replica);
+			sync_unload(sync, replica);
 	}
 }
 

@@ -237,6 +237,7 @@ void syncnet_start(struct syncnet *net, size_t index)
 		.mesh = net->mesh,
 		.replica = node->author.replica,
 		.clock_ahead_max_ms = P2P_CLOCK_AHEAD_MAX_MS,
+		.staged_max_bytes = net->staged_max_bytes,
 	};
 	size_t i;
 

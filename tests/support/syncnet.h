@@ -67,6 +67,7 @@ struct syncnet {
 	uint64_t delay_ms, jitter_ms; /* of each message: delay to delay + jitter */
 	size_t queue_max;	      /* small and bulk messages under way in one direction */
 	uint64_t durable_ms;	      /* from merge to durable */
+	uint64_t staged_max_bytes;    /* of each engine that starts; 0: the product's */
 	uint64_t again_ms; /* a session that ended is made again after so long; 0: never */
 	uint64_t messages; /* sent, all sessions */
 	uint64_t lose_at;  /* the message of this number is lost; 0: none */

@@ -479,6 +479,65 @@ static void who_sends_beyond_its_credit_is_closed(void **state)
 	syncnet_deinit(&net);
 }
 
+/* Bytes in the taker's log that no signature covers. */
+static uint64_t unsigned_bytes(void)
+{
+	const struct memlog *log = &net.nodes[TAKER].log;
+	uint64_t bytes = 0;
+	size_t i, seq;
+
+	for (i = 0; i < log->chain_count; i++)
+		for (seq = log->chains[i].count; seq; seq--) {
+			if (log->chains[i].changes[seq - 1]->has_signature)
+				break;
+			bytes += log->chains[i].changes[seq - 1]->body.len;
+		}
+	return bytes;
+}
+
+/* Forged unsigned changesets of every replica there is, more than there is room for. */
+static void unsigned_changes_have_room_for_everybody(void **state)
+{
+	struct memlog_spec spec = {.seq = 1, .stamp = 1, .bytes = 100000};
+	struct memlog_author liar;
+	struct memlog_change *forged;
+	size_t i, round;
+
+	(void)state;
+	syncnet_init(&net, 27);
+	net.delay_ms = 1;
+	net.again_ms = 0;
+	net.staged_max_bytes = 1000000;
+	(void)syncnet_add(&net);
+	(void)syncnet_add(&net);
+	(void)syncnet_add_puppet(&net);
+	for (i = 0; i < 40; i++)
+		(void)syncnet_add_puppet(&net); /* their replicas */
+	syncnet_connect(&net, TAKER, LIAR);
+	for (i = 3; i < net.count; i++)
+		syncnet_say_have(&net, LIAR, TAKER, id_of(i), 1000, NULL);
+	syncnet_run(&net, 10);
+	syncnet_write(&net, HONEST, 4, 100000); /* nearly half of the room */
+	for (round = 0; round < 20; round++) {
+		if (round == 2)
+			syncnet_connect(&net, TAKER, HONEST);
+		for (i = 3; i < net.count; i++) {
+			liar = net.nodes[LIAR].author;
+			liar.replica = *id_of(i);
+			forged = memlog_make(&net.mesh, &liar, &spec);
+			syncnet_say_change(&net, LIAR, TAKER, forged, 0, 1);
+			memlog_change_free(forged);
+		}
+		syncnet_run(&net, 50);
+		assert_true(unsigned_bytes() <= 1000000);
+	}
+	syncnet_run(&net, 3000);
+	assert_int_equal(syncnet_merged(&net, TAKER, HONEST), 4);
+	assert_true(net.links[TAKER][HONEST].up);
+	assert_int_equal(net.blamed, 0);
+	syncnet_deinit(&net);
+}
+
 /* --- who stands still ------------------------------------------------------------------------- */
 
 static void r58_a_peer_that_never_acks_stops_only_itself(void **state)
@@ -668,6 +727,7 @@ int main(void)
 		cmocka_unit_test(rejects_and_claims_in_turn_are_not_answered_for_ever),
 		cmocka_unit_test(credit_is_granted_again_for_what_is_passed_over),
 		cmocka_unit_test(who_sends_beyond_its_credit_is_closed),
+		cmocka_unit_test(unsigned_changes_have_room_for_everybody),
 		cmocka_unit_test(r58_a_peer_that_never_acks_stops_only_itself),
 		cmocka_unit_test(r58_a_full_queue_puts_the_cursor_back),
 		cmocka_unit_test(r57_what_is_rejected_is_not_applied_and_restarts_there),
