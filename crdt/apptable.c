@@ -404,7 +404,7 @@ bool p2p_apptable_converts(const struct p2p_apptable *app, uint32_t column,
 		return value->type == P2P_TEXT ||
 		       (value->type == P2P_REAL && real_is_integral(value->real));
 	case 'E':
-		return value->type != P2P_REAL;
+		return value->type != P2P_REAL || value->real == 0; /* -0.0 loses its sign */
 	default:
 		return false;
 	}

@@ -165,7 +165,7 @@ static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
 		rc = p2p_store_parked_put(store, table, row->key, row->key_len, &none, "");
 	}
 	if (!rc && table->generated_identity && !p2p_rowstate_alive(&row->state))
-		rc = p2p_store_temp_set(store, table, row->key, row->key_len, 0);
+		rc = p2p_store_temp_drop(store, table, row->key, row->key_len);
 	return rc;
 }
 

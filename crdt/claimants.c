@@ -182,6 +182,16 @@ int p2p_claimant_note(struct p2p_numbers *numbers, struct p2p_claimant *at, int6
 	struct p2p_buf key;
 
 	p2p_claimant_key(&key, bytes, &at->identity);
-	at->noted = shown != 0;
+	at->noted = true;
 	return p2p_numbers_note(numbers, key.data, key.len, shown);
+}
+
+int p2p_claimant_drop(struct p2p_numbers *numbers, struct p2p_claimant *at)
+{
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	struct p2p_buf key;
+
+	p2p_claimant_key(&key, bytes, &at->identity);
+	at->noted = false;
+	return p2p_numbers_drop(numbers, key.data, key.len);
 }

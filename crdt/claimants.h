@@ -46,9 +46,10 @@ int p2p_claimants_any(struct p2p_numbers *numbers, struct p2p_rowstate *state, i
 /* Order of claims to one number, and of rows. */
 int p2p_claimant_cmp(const struct p2p_claimant *a, const struct p2p_claimant *b);
 int p2p_claimant_row_cmp(const void *a, const void *b);
-/* p2p_numbers_note() for the row. */
+/* p2p_numbers_note() and p2p_numbers_drop() for the row. */
 int p2p_claimant_note(struct p2p_numbers *numbers, struct p2p_claimant *at,
 		      int64_t shown) P2P_MUST_CHECK;
+int p2p_claimant_drop(struct p2p_numbers *numbers, struct p2p_claimant *at) P2P_MUST_CHECK;
 /* Identity of the row that shows `number`. P2P_ENOENT. */
 int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number,
 		     struct p2p_identity *out) P2P_MUST_CHECK;

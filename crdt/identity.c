@@ -4,6 +4,7 @@
  * the table have its affinity already; those of a peer whose schema differs may not, so it is
  * applied here too. */
 #include <errno.h>
+#include <locale.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,6 @@
 #include "proto/limits.h"
 #include "proto/mem.h"
 
-/* Text of a number: sign, 17 digits, point, exponent. */
-#define NUMBER_TEXT_BYTES 64
-
 static void real_to_integer(struct p2p_value *value)
 {
 	/* 2^63 is exact; the comparison is false for NaN */
@@ -24,6 +22,17 @@ static void real_to_integer(struct p2p_value *value)
 		return;
 	value->integer = (int64_t)value->real;
 	value->type = P2P_INTEGER;
+}
+
+/* As SQLite does it: the two ends of the range stay REAL. */
+static void real_to_stored(struct p2p_value *value)
+{
+	struct p2p_value integer = *value;
+
+	real_to_integer(&integer);
+	if (integer.type == P2P_INTEGER && integer.integer > INT64_MIN &&
+	    integer.integer < INT64_MAX)
+		*value = integer;
 }
 
 static size_t skip_digits(const char *text, size_t at)
@@ -72,11 +81,24 @@ static bool text_is_number(const char *text, size_t len, bool *out_integer)
 	return skip_spaces(text, at) == len;
 }
 
+/* The application's locale must not matter. */
+static int text_to_real(const char *text, double *out)
+{
+	locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+
+	if (!plain)
+		return P2P_ENOMEM;
+	*out = strtod_l(text, NULL, plain);
+	freelocale(plain);
+	return 0;
+}
+
 /* TEXT that a column of numbers stores as a number. */
 static int text_to_number(struct p2p_value *value)
 {
 	char *text = p2p_malloc(value->len + 1);
 	bool integer;
+	int rc = 0;
 
 	if (!text)
 		return P2P_ENOMEM;
@@ -89,48 +111,58 @@ static int text_to_number(struct p2p_value *value)
 		value->type = P2P_INTEGER;
 		if (!integer || errno) {
 			value->type = P2P_REAL;
-			value->real = strtod(text, NULL);
-			real_to_integer(value);
+			rc = text_to_real(text, &value->real);
+			real_to_stored(value);
 		}
 	}
 	p2p_free(text);
-	return 0;
+	return rc;
 }
 
 /* A number that a column of text stores as text. */
-static void number_to_text(struct p2p_value *value, char text[NUMBER_TEXT_BYTES])
+static void number_to_text(struct p2p_value *value, char text[P2P_NUMBER_TEXT_BYTES])
 {
 	if (value->type == P2P_INTEGER)
-		(void)sqlite3_snprintf(NUMBER_TEXT_BYTES, text, "%lld", (long long)value->integer);
+		(void)sqlite3_snprintf(P2P_NUMBER_TEXT_BYTES, text, "%lld",
+				       (long long)value->integer);
 	else
-		(void)sqlite3_snprintf(NUMBER_TEXT_BYTES, text, "%!.15g", value->real);
+		(void)sqlite3_snprintf(P2P_NUMBER_TEXT_BYTES, text, "%!.15g", value->real);
 	value->type = P2P_TEXT;
 	value->bytes = (const uint8_t *)text;
 	value->len = strlen(text);
 }
 
-/* Applies the column's affinity; integral numbers become INTEGER, for 1 and 1.0 are one key. */
-static int value_fold(struct p2p_value *value, const struct p2p_column *column,
-		      char text[NUMBER_TEXT_BYTES])
+int p2p_value_as_stored(struct p2p_value *value, char affinity, char text[P2P_NUMBER_TEXT_BYTES])
 {
-	bool numeric =
-		column->affinity == 'C' || column->affinity == 'D' || column->affinity == 'E';
+	bool numeric = affinity == 'C' || affinity == 'D' || affinity == 'E';
+	int rc = 0;
 
-	if (column->affinity == 'B' && (value->type == P2P_INTEGER || value->type == P2P_REAL))
+	if (value->type == P2P_REAL && value->real != value->real)
+		memset(value, 0, sizeof(*value)); /* NaN is stored as NULL */
+	if (value->type == P2P_REAL && value->real == 0 && (numeric || affinity == 'B'))
+		value->real = 0; /* -0.0 loses its sign */
+	if (affinity == 'B' && (value->type == P2P_INTEGER || value->type == P2P_REAL))
 		number_to_text(value, text);
-	if (numeric && value->type == P2P_TEXT) {
-		int rc = text_to_number(value);
-
-		if (rc)
-			return rc;
-	}
-	if (column->affinity == 'E' && value->type == P2P_INTEGER) {
+	if (numeric && value->type == P2P_TEXT)
+		rc = text_to_number(value);
+	if (affinity == 'E' && value->type == P2P_INTEGER) {
 		value->type = P2P_REAL; /* above 2^53 it loses its last digits */
 		value->real = (double)value->integer;
+	} else if (numeric && affinity != 'E' && value->type == P2P_REAL) {
+		real_to_stored(value);
 	}
-	if (value->type == P2P_REAL)
+	return rc;
+}
+
+/* Applies the column's affinity; integral numbers become INTEGER, for 1 and 1.0 are one key. */
+static int value_fold(struct p2p_value *value, const struct p2p_column *column,
+		      char text[P2P_NUMBER_TEXT_BYTES])
+{
+	int rc = p2p_value_as_stored(value, column->affinity, text);
+
+	if (!rc && value->type == P2P_REAL)
 		real_to_integer(value);
-	return 0;
+	return rc;
 }
 
 /* SQLite's NOCASE folds ASCII, and stops looking at a NUL: what follows counts by its length only.
@@ -170,16 +202,22 @@ static void put_folded(struct p2p_buf *out, struct p2p_value *value,
 	p2p_value_put(out, value);
 }
 
+/* Or would be, once it is stored. */
+static bool is_null(const struct p2p_value *value)
+{
+	return value->type == P2P_NULL || (value->type == P2P_REAL && value->real != value->real);
+}
+
 int p2p_identity_of_key(struct p2p_buf *out, const struct p2p_table *table,
 			const struct p2p_value *values)
 {
-	char text[NUMBER_TEXT_BYTES];
+	char text[P2P_NUMBER_TEXT_BYTES];
 	uint32_t i;
 	int rc;
 
 	p2p_require(table->key_count <= P2P_KEY_COLUMNS_MAX);
 	for (i = 0; i < table->key_count; i++)
-		if (values[i].type == P2P_NULL)
+		if (is_null(&values[i]))
 			return P2P_IDENTITY_NULL_KEY;
 	for (i = 0; i < table->key_count; i++) {
 		const struct p2p_column *column = &table->columns[table->key[i]];
@@ -202,7 +240,7 @@ int p2p_identity_key_values(const struct p2p_table *table, const void *key, size
 	p2p_reader_init(&reader, key, len);
 	for (i = 0; i < table->key_count; i++) {
 		p2p_value_read(&reader, &values[i]);
-		if (values[i].type == P2P_NULL)
+		if (is_null(&values[i]))
 			return P2P_EPROTO;
 	}
 	return p2p_reader_left(&reader) ? P2P_EPROTO : p2p_reader_error(&reader);

@@ -27,7 +27,7 @@ struct p2p_merge {
 	size_t map_count;
 	struct p2p_cell *cells; /* owned: of the record that is being merged */
 	struct p2p_rowwork work, spare;
-	struct p2p_buf scratch;
+	struct p2p_buf scratch, texts;
 	struct merge_entry *entries; /* owned: of the changeset that is being merged */
 	size_t entry_cap;
 	struct sqlite3_stmt *version; /* owned */
@@ -48,6 +48,7 @@ int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 	p2p_rowwork_init(&merge->work);
 	p2p_rowwork_init(&merge->spare);
 	p2p_buf_init(&merge->scratch, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&merge->texts, (size_t)P2P_COLUMNS_MAX * P2P_NUMBER_TEXT_BYTES);
 	if (!merge->cells || !merge->maps || !merge->map_tables) {
 		p2p_merge_free(merge);
 		return P2P_ENOMEM;
@@ -90,6 +91,7 @@ void p2p_merge_free(struct p2p_merge *merge)
 	p2p_rowwork_deinit(&merge->work);
 	p2p_rowwork_deinit(&merge->spare);
 	p2p_buf_deinit(&merge->scratch);
+	p2p_buf_deinit(&merge->texts);
 	p2p_free(merge->cells);
 	p2p_free(merge->maps);
 	p2p_free(merge->map_tables);
@@ -197,7 +199,8 @@ static int map_get(struct p2p_merge *merge, const struct p2p_hash *schema,
 	p2p_require(merge->map_count < MERGE_MAPS_MAX);
 	rc = p2p_schemamap_init(&merge->maps[merge->map_count], merge->config.authority, schema,
 				table);
-	if (rc == P2P_ENOENT)
+	/* unknown, or of another table: the same for a node that will know it only later */
+	if (rc == P2P_ENOENT || rc == P2P_EPROTO)
 		return 0;
 	if (rc)
 		return rc;
@@ -324,6 +327,8 @@ static int record_known(const struct raw_record *raw, const struct p2p_record *r
 	m.work = &merge->work;
 	m.spare = &merge->spare;
 	m.scratch = &merge->scratch;
+	m.texts = &merge->texts;
+	p2p_buf_reset(&merge->texts);
 	rc = record_clock(raw, record, &m.clock);
 	if (!rc && record->table >= raw->header->table_count)
 		rc = P2P_EPROTO;

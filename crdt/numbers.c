@@ -164,14 +164,23 @@ int p2p_numbers_note(struct p2p_numbers *numbers, const void *key, size_t key_le
 
 	if (rc && rc != P2P_ENOENT)
 		return rc;
-	if (!had && !shown)
-		return 0;
 	rc = p2p_store_temp_set(numbers->app->store, numbers->app->table, key, key_len, shown);
+	if (!rc && !had)
+		numbers->temp_count++;
+	return rc;
+}
+
+int p2p_numbers_drop(struct p2p_numbers *numbers, const void *key, size_t key_len)
+{
+	int64_t before;
+	int rc = p2p_numbers_temp(numbers, key, key_len, &before);
+
 	if (rc)
-		return rc;
-	numbers->temp_count += (shown != 0);
-	numbers->temp_count -= had;
-	return 0;
+		return rc == P2P_ENOENT ? 0 : rc;
+	rc = p2p_store_temp_drop(numbers->app->store, numbers->app->table, key, key_len);
+	if (!rc)
+		numbers->temp_count--;
+	return rc;
 }
 
 int p2p_numbers_forget(struct p2p_numbers *numbers, const void *key, size_t key_len)
@@ -182,7 +191,7 @@ int p2p_numbers_forget(struct p2p_numbers *numbers, const void *key, size_t key_
 	if (rc)
 		return rc == P2P_ENOENT ? 0 : rc;
 	rc = p2p_numbers_vacate(numbers, shown);
-	return rc ? rc : p2p_numbers_note(numbers, key, key_len, 0);
+	return rc ? rc : p2p_numbers_drop(numbers, key, key_len);
 }
 
 int p2p_numbers_temp_at(struct p2p_numbers *numbers, int64_t number, struct p2p_buf *key)

@@ -53,9 +53,11 @@ int p2p_numbers_touch(struct p2p_numbers *numbers, int64_t number) P2P_MUST_CHEC
  */
 int p2p_numbers_check(struct p2p_numbers *numbers, const struct p2p_identity *self,
 		      int64_t number) P2P_MUST_CHECK;
-/* Notes that the table shows `shown` for the row until the next projection; 0 forgets the entry. */
+/* Notes that the table shows `shown` for the row until the next projection. */
 int p2p_numbers_note(struct p2p_numbers *numbers, const void *key, size_t key_len,
 		     int64_t shown) P2P_MUST_CHECK;
+/* Drops that entry, if there is one. */
+int p2p_numbers_drop(struct p2p_numbers *numbers, const void *key, size_t key_len) P2P_MUST_CHECK;
 /* The row dies: drops its entry. */
 int p2p_numbers_forget(struct p2p_numbers *numbers, const void *key, size_t key_len) P2P_MUST_CHECK;
 /* A number for a row that cannot be inserted under its own: start at derived, then next lower ones;

@@ -72,7 +72,7 @@ static int project_holder(struct projection *projection, struct p2p_claimant at)
 	if (at.noted) {
 		rc = p2p_numbers_vacate(projection->numbers, at.shown);
 		if (!rc)
-			rc = p2p_claimant_note(projection->numbers, &at, 0);
+			rc = p2p_claimant_drop(projection->numbers, &at);
 	}
 	if (rc || at.shown == at.target)
 		return rc;
@@ -222,7 +222,7 @@ static int project_movers(struct projection *projection, struct p2p_claimants *l
 		if (at->noted && at->shown == at->target)
 			continue;
 		if (at->noted)
-			rc = p2p_claimant_note(projection->numbers, at, 0);
+			rc = p2p_claimant_drop(projection->numbers, at);
 		if (!rc)
 			rc = p2p_claimants_copy(list, at);
 	}

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "proto/check.h"
+
 /* --- cells ----------------------------------------------------------------------------------- */
 
 /* Clock of the record against a stored one. P2P_ECORRUPT: a replica number that was never given. */
@@ -37,6 +39,25 @@ static int cell_tie(struct p2p_rowmerge *m, uint32_t column, const struct p2p_va
 	*out = p2p_value_cmp(value,
 			     spare->cells.set[column] ? &spare->cells.values[column] : &none) > 0;
 	return 0;
+}
+
+/* The value as this column stores it: what its row can be compared by while it is parked, too. */
+static int cell_stored(struct p2p_rowmerge *m, uint32_t column, struct p2p_value *value)
+{
+	struct p2p_buf *texts = m->texts;
+	uint8_t *text;
+	int rc;
+
+	if (!p2p_apptable_converts(&m->target->app, column, value))
+		return 0;
+	if (!texts->len && !p2p_buf_reserve(texts, m->record->cell_count * P2P_NUMBER_TEXT_BYTES))
+		return p2p_buf_error(texts);
+	text = p2p_buf_reserve(texts, P2P_NUMBER_TEXT_BYTES);
+	p2p_require(text != NULL);
+	rc = p2p_value_as_stored(value, m->target->table->columns[column].affinity, (char *)text);
+	if (value->bytes == text)
+		texts->len += P2P_NUMBER_TEXT_BYTES;
+	return rc;
 }
 
 /* Merges one cell. The clock decides; then the value. */
@@ -123,12 +144,15 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 {
 	const struct p2p_table *table = m->target->table;
 	const struct p2p_column *column;
+	struct p2p_value value = cell->value;
 	uint32_t index;
 	bool fits;
 	int rc;
 
-	if (cell->column >= m->map->count)
-		return P2P_EPROTO;
+	if (cell->column >= m->map->count) {
+		m->wait = true;
+		return 0;
+	}
 	index = m->map->columns[cell->column];
 	/* The application took the column out of its table: nothing to wait for. Should it come
 	 * back, the log is walked again. */
@@ -140,12 +164,13 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 	}
 	column = &table->columns[index];
 	if (table->generated_identity && index == table->key[0]) {
-		if (cell->value.type != P2P_INTEGER)
-			return P2P_EPROTO;
-		return claim_merge(m, cell->value.integer);
+		if (value.type == P2P_INTEGER)
+			return claim_merge(m, value.integer);
+		m->wait = true;
+		return 0;
 	}
 	if (column->flags & P2P_COLUMN_KEY) {
-		rc = key_cell_fits(m, column, &cell->value, &fits);
+		rc = key_cell_fits(m, column, &value, &fits);
 		if (rc)
 			return rc;
 		if (!fits) {
@@ -153,7 +178,8 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 			return 0;
 		}
 	}
-	return cell_merge(m, index, &cell->value);
+	rc = cell_stored(m, index, &value);
+	return rc ? rc : cell_merge(m, index, &value);
 }
 
 static int record_cells(struct p2p_rowmerge *m)
@@ -166,6 +192,7 @@ static int record_cells(struct p2p_rowmerge *m)
 	for (i = 0; i < record->cell_count && !rc; i++) {
 		rc = record_cell(m, &record->cells[i]);
 		claimed |= !rc && m->target->table->generated_identity &&
+			   record->cells[i].column < m->map->count &&
 			   m->map->columns[record->cells[i].column] == m->target->table->key[0];
 	}
 	if (!rc && !claimed && record->identity.kind == P2P_IDENTITY_NUMBER &&

@@ -18,13 +18,15 @@ struct p2p_rowmerge {
 	const struct p2p_schemamap *map;
 	struct p2p_rowwork *work, *spare;
 	struct p2p_buf *scratch;
+	struct p2p_buf *texts; /* of numbers that are stored as text: room for all cells, or none */
 	bool wait;	       /* something in it cannot be merged yet */
 	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
 };
 
 /* The identity is one of this table, in its one form. */
 int p2p_rowmerge_fits(struct p2p_rowmerge *m, bool *out) P2P_MUST_CHECK;
-/* Merges the record; its identity fits. P2P_EPROTO for what no peer may send. */
+/* Merges the record; its identity fits. What no honest peer sends waits, as what is
+ * not known here does: whether a changeset is taken must not depend on what came before it. */
 int p2p_rowmerge_run(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 
 #endif

@@ -205,17 +205,26 @@ static int cells_settle(struct p2p_rowwork *work, struct p2p_target *target,
 	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
 }
 
-/* Key columns that no cell was written for have the identity's values. */
+/* Key columns that no cell was written for have the identity's values, as the column stores them.
+ */
 static int cells_fill_key(struct p2p_rowwork *work, struct p2p_target *target,
 			  struct p2p_value *key)
 {
 	const struct p2p_table *table = target->table;
+	char text[P2P_NUMBER_TEXT_BYTES];
 	uint32_t i;
 	int rc = p2p_rowwork_key(work, target, key);
 
-	for (i = 0; i < table->key_count && !rc; i++)
-		if (!work->cells.set[table->key[i]] || table->generated_identity)
-			p2p_cells_set(&work->cells, table->key[i], &key[i]);
+	for (i = 0; i < table->key_count && !rc; i++) {
+		uint32_t column = table->key[i];
+		struct p2p_value value = key[i];
+
+		if (work->cells.set[column] && !table->generated_identity)
+			continue;
+		rc = p2p_value_as_stored(&value, table->columns[column].affinity, text);
+		p2p_require(value.bytes != (const uint8_t *)text); /* it has its affinity */
+		p2p_cells_set(&work->cells, column, &value);
+	}
 	return rc;
 }
 

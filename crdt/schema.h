@@ -87,6 +87,15 @@ int p2p_schema_describe(struct sqlite3 *db, const struct p2p_table *table, struc
 int p2p_schema_create(struct sqlite3 *db, const void *body, size_t len,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 
+/* Text of a number: sign, 17 digits, point, exponent. */
+#define P2P_NUMBER_TEXT_BYTES 64
+/* Makes of a value what SQLite stores of it in a column of that affinity (datatype3.html, 3), so
+ * that a value of a peer is the same on every node, whether its row can be shown or not. Values
+ * that came out of such a column stay as they are; NaN becomes NULL. text: room for a number that
+ * becomes TEXT, which borrows it then. P2P_ENOMEM. */
+int p2p_value_as_stored(struct p2p_value *value, char affinity,
+			char text[P2P_NUMBER_TEXT_BYTES]) P2P_MUST_CHECK;
+
 /* Canonical identity bytes of a key: values folded as SQLite compares them (affinity applied,
  * NOCASE to lower case, RTRIM trimmed, integral REALs to INTEGER), encoded one after the other.
  * values in key order. Returns P2P_IDENTITY_NULL_KEY when one is NULL (such a row is not

@@ -140,14 +140,16 @@ int p2p_store_claimants(struct p2p_store *store, const struct p2p_table *table, 
 			int (*each)(void *ctx, const struct p2p_identity *identity),
 			void *ctx) P2P_MUST_CHECK;
 /* Temporary numbers in force: table p2p_temp. shown_by: identity that shows `number` by a temporary
- * one (P2P_ENOENT: none). temp_get: the temporary number of a row (P2P_ENOENT). set with shown 0
- * removes. */
+ * one (P2P_ENOENT: none). temp_get: the temporary number of a row (P2P_ENOENT). Any number can be
+ * one for a while, also 0. */
 int p2p_store_temp_by_number(struct p2p_store *store, const struct p2p_table *table, int64_t number,
 			     struct p2p_buf *out_key) P2P_MUST_CHECK;
 int p2p_store_temp_get(struct p2p_store *store, const struct p2p_table *table, const void *key,
 		       size_t key_len, int64_t *out_shown) P2P_MUST_CHECK;
 int p2p_store_temp_set(struct p2p_store *store, const struct p2p_table *table, const void *key,
 		       size_t key_len, int64_t shown) P2P_MUST_CHECK;
+int p2p_store_temp_drop(struct p2p_store *store, const struct p2p_table *table, const void *key,
+			size_t key_len) P2P_MUST_CHECK;
 int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 			int (*each)(void *ctx, const void *key, size_t key_len, int64_t shown),
 			void *ctx) P2P_MUST_CHECK;

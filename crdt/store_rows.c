@@ -171,12 +171,20 @@ int p2p_store_temp_set(struct p2p_store *store, const struct p2p_table *table, c
 		       size_t key_len, int64_t shown)
 {
 	sqlite3_stmt *stmt;
-	int rc = keyed_statement(store, shown ? P2P_SQL_TEMP_SET : P2P_SQL_TEMP_DELETE, table, key,
-				 key_len, &stmt);
+	int rc = keyed_statement(store, P2P_SQL_TEMP_SET, table, key, key_len, &stmt);
 
-	if (!rc && shown && sqlite3_bind_int64(stmt, 3, shown) != SQLITE_OK)
+	if (!rc && sqlite3_bind_int64(stmt, 3, shown) != SQLITE_OK)
 		rc = P2P_ENOMEM;
 	return rc ? rc : p2p_store_run(store, stmt, "write a temporary number of");
+}
+
+int p2p_store_temp_drop(struct p2p_store *store, const struct p2p_table *table, const void *key,
+			size_t key_len)
+{
+	sqlite3_stmt *stmt;
+	int rc = keyed_statement(store, P2P_SQL_TEMP_DELETE, table, key, key_len, &stmt);
+
+	return rc ? rc : p2p_store_run(store, stmt, "drop a temporary number of");
 }
 
 int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,

@@ -213,12 +213,87 @@ static void null_and_malformed_keys_are_told(void **state)
 	p2p_buf_deinit(&out);
 }
 
+/* What SQLite makes of a value in a column of that affinity; copied, for one value at a time. */
+static void through_sqlite(sqlite3 *db, char affinity, const struct p2p_value *value,
+			   struct p2p_value *out)
+{
+	static const char *const types[] = {"BLOB", "TEXT", "NUMERIC", "INTEGER", "REAL"};
+	static uint8_t bytes[64];
+	sqlite3_stmt *stmt;
+	char sql[128];
+
+	(void)snprintf(sql, sizeof(sql), "DROP TABLE IF EXISTS t; CREATE TABLE t(c %s)",
+		       types[affinity - 'A']);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "INSERT INTO t VALUES(?)", -1, &stmt, NULL), 0);
+	assert_int_equal(p2p_value_bind(stmt, 1, value), 0);
+	assert_int_equal(sqlite3_step(stmt), SQLITE_DONE);
+	assert_int_equal(sqlite3_finalize(stmt), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT c FROM t", -1, &stmt, NULL), 0);
+	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+	assert_int_equal(p2p_value_column(out, stmt, 0), 0);
+	assert_true(out->len <= sizeof(bytes));
+	if (out->len)
+		memcpy(bytes, out->bytes, out->len);
+	out->bytes = bytes;
+	assert_int_equal(sqlite3_finalize(stmt), SQLITE_OK);
+}
+
+static void a_value_as_stored_is_what_sqlite_stores(void **state)
+{
+	static const struct p2p_value more[] = {REAL(NAN),     REAL(-0.0),    REAL(9.3e18),
+						REAL(-9.3e18), TEXT("1e400"), TEXT("1e5"),
+						TEXT("1.5 "),  TEXT("1\0")};
+	size_t i, count = p2p_array_len(values);
+	struct p2p_value ours, theirs;
+	char text[P2P_NUMBER_TEXT_BYTES], affinity;
+	sqlite3 *db;
+
+	(void)state;
+	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+	for (affinity = 'A'; affinity <= 'E'; affinity++)
+		for (i = 0; i < count + p2p_array_len(more); i++) {
+			ours = i < count ? values[i] : more[i - count];
+			through_sqlite(db, affinity, &ours, &theirs);
+			assert_int_equal(p2p_value_as_stored(&ours, affinity, text), 0);
+			if (!p2p_value_equal(&ours, &theirs))
+				fail_msg("value %zu, affinity %c: types %d and %d", i, affinity,
+					 (int)ours.type, (int)theirs.type);
+			/* what is stored stays as it is */
+			assert_int_equal(p2p_value_as_stored(&theirs, affinity, text), 0);
+			assert_true(p2p_value_equal(&ours, &theirs));
+		}
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void what_is_stored_as_null_is_no_key(void **state)
+{
+	static const struct p2p_value nan = REAL(NAN);
+	uint32_t key = 0;
+	struct p2p_column column = {.affinity = 'A'};
+	struct p2p_table table = {.columns = &column,
+				  .column_count = 1,
+				  .key = &key,
+				  .key_count = 1};
+	struct p2p_value out;
+	struct p2p_buf buf;
+
+	(void)state;
+	p2p_buf_init(&buf, 64);
+	assert_int_equal(p2p_identity_of_key(&buf, &table, &nan), P2P_IDENTITY_NULL_KEY);
+	p2p_value_put(&buf, &nan);
+	assert_int_equal(p2p_identity_key_values(&table, buf.data, buf.len, &out), P2P_EPROTO);
+	p2p_buf_deinit(&buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(canonical_bytes_are_equal_as_sqlite_compares),
 		cmocka_unit_test(canonical_of_canonical_is_itself),
 		cmocka_unit_test(null_and_malformed_keys_are_told),
+		cmocka_unit_test(a_value_as_stored_is_what_sqlite_stores),
+		cmocka_unit_test(what_is_stored_as_null_is_no_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
