@@ -296,7 +296,7 @@ static void item_settle(struct freezing *f, const struct item *item)
 		row->state.replica = own;
 		row->life = 0;
 	}
-	row->frozen_length = row->state.causal_length;
+	p2p_overlay_frozen(row);
 	row->provisional = false;
 }
 
@@ -359,6 +359,8 @@ static int freezing_run(struct freezing *f, struct p2p_error *err)
 	int rc = p2p_capture_scan(capture, &f->freeze->more);
 
 	p2p_capture_drop_finders(capture);
+	if (!rc)
+		rc = p2p_capture_displaced(capture);
 	if (rc)
 		capture->stale = true;
 	if (!rc)

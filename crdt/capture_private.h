@@ -57,6 +57,9 @@ int p2p_capture_scan(struct p2p_capture *capture, bool *out_more) P2P_MUST_CHECK
 /* capture_row.c: one touched key, in the turn `ordinal`. */
 int p2p_capture_row(struct p2p_capture *capture, struct p2p_table *table,
 		    const struct p2p_touch *touch, p2p_ordinal ordinal) P2P_MUST_CHECK;
+/* Rows that are captured and not frozen, and that INSERT OR REPLACE then pushed out through a
+ * UNIQUE index (no trigger of ours fires): they died. Inside a read transaction, after the scan. */
+int p2p_capture_displaced(struct p2p_capture *capture) P2P_MUST_CHECK;
 /* The overlay's row of an identity, added with the state that the file has if it is not there. */
 int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table, const void *key,
 		     size_t key_len, struct p2p_overlay_row **out) P2P_MUST_CHECK;

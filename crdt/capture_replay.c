@@ -144,7 +144,7 @@ static int replay_record(struct replay *r, const uint8_t *data, size_t len)
 		row->state.replica = capture->own;
 		row->number_changed = true;
 	}
-	row->frozen_length = row->state.causal_length;
+	p2p_overlay_frozen(row);
 	return rc;
 }
 

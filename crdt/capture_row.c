@@ -35,7 +35,7 @@ int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table,
 				return rc;
 			row->number = row->shown = number;
 		}
-		row->frozen_length = row->state.causal_length;
+		p2p_overlay_frozen(row);
 	}
 	*out = row;
 	return p2p_rowstate_alive(&row->state) ? p2p_overlay_resize(row, table->slot_count) : 0;
@@ -324,10 +324,50 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 	p2p_free(row->ordinals);
 	row->ordinals = NULL;
 	row->state.causal_length = length;
+	if (!known) { /* born and gone before anybody knew: what it was before */
+		row->state.stamp = row->frozen_stamp;
+		row->state.replica = row->frozen_replica;
+	}
 	row->life = known ? ordinal : 0;
 	row->unpark = row->unpark && known;
 	row->number_changed = true;
 	row_provisional(capture, row, known);
+}
+
+/* Is a row, captured and not frozen yet, still in the application's table? */
+static int row_gone(struct p2p_capture *capture, const struct p2p_overlay_row *row, bool *out)
+{
+	struct p2p_store *store = capture->config.store;
+	struct p2p_table *table = p2p_store_table_by_number(store, row->table);
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	sqlite3_stmt *stmt;
+	int rc;
+
+	*out = false;
+	if (!table || table->state != P2P_TABLE_LIVE || !table->has_unique)
+		return 0;
+	rc = p2p_capture_key(table, row, key);
+	if (!rc)
+		rc = p2p_store_app_row(store, table, key, &stmt);
+	p2p_store_row_done(store);
+	*out = rc == P2P_ENOENT;
+	return *out ? 0 : rc;
+}
+
+int p2p_capture_displaced(struct p2p_capture *capture)
+{
+	struct p2p_overlay_row *row;
+	bool gone;
+	int rc = 0;
+
+	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
+		if (!row->provisional || !p2p_rowstate_alive(&row->state))
+			continue;
+		rc = row_gone(capture, row, &gone);
+		if (!rc && gone)
+			row_died(capture, row, (p2p_ordinal)capture->turn_count);
+	}
+	return rc;
 }
 
 /* --- one key ---------------------------------------------------------------------------------- */

@@ -127,6 +127,8 @@ static int merge_refresh(struct p2p_merge *merge)
 	int64_t version = 0;
 	int rc = schema_version(merge, &version);
 
+	/* without its tables everything would seem to wait for them */
+	p2p_require(p2p_store_enabled(store));
 	if (rc)
 		return rc;
 	if (p2p_store_table_count(store))

@@ -191,6 +191,13 @@ void p2p_overlay_unmap(struct p2p_overlay *overlay, struct p2p_overlay_row *row)
 	row->mapped = false;
 }
 
+void p2p_overlay_frozen(struct p2p_overlay_row *row)
+{
+	row->frozen_length = row->state.causal_length;
+	row->frozen_stamp = row->state.stamp;
+	row->frozen_replica = row->state.replica;
+}
+
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots)
 {
 	uint32_t before = row->state.cell_count;

@@ -24,13 +24,15 @@ struct p2p_overlay_row {
 	struct p2p_rowstate state;    /* stamps of provisional cells are not set yet */
 	p2p_ordinal *ordinals;	      /* owned, one per slot: provisional change of that cell */
 	p2p_ordinal life;	      /* provisional birth or death */
-	uint64_t frozen_length;	      /* causal length that is frozen or folded */
-	int64_t number;		      /* claimed: generated identity */
-	int64_t shown;		      /* what the application's table shows, or showed at last */
-	bool mapped;		      /* is in the number chain */
-	bool unpark;		      /* the application made a parked row visible again */
-	bool number_changed;	      /* tell the projection at fold */
-	bool provisional;	      /* any provisional change */
+	uint64_t frozen_length;	      /* causal length that is frozen or folded, and its clock: */
+	uint64_t frozen_stamp;
+	uint32_t frozen_replica;
+	int64_t number;	     /* claimed: generated identity */
+	int64_t shown;	     /* what the application's table shows, or showed at last */
+	bool mapped;	     /* is in the number chain */
+	bool unpark;	     /* the application made a parked row visible again */
+	bool number_changed; /* tell the projection at fold */
+	bool provisional;    /* any provisional change */
 };
 
 struct p2p_overlay {
@@ -57,6 +59,8 @@ struct p2p_overlay_row *p2p_overlay_add(struct p2p_overlay *overlay, uint32_t ta
 /* The row is shown under `number` from now on, or, with unmap, no longer. */
 void p2p_overlay_map(struct p2p_overlay *overlay, struct p2p_overlay_row *row, int64_t number);
 void p2p_overlay_unmap(struct p2p_overlay *overlay, struct p2p_overlay_row *row);
+/* What the row is now is frozen or folded. */
+void p2p_overlay_frozen(struct p2p_overlay_row *row);
 /* Slots of state and ordinals. P2P_ENOMEM, P2P_ETOOBIG. */
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots) P2P_MUST_CHECK;
 

@@ -58,6 +58,7 @@ static int replica_new(const struct p2p_replica_config *config, struct p2p_repli
 	if (!replica)
 		return P2P_ENOMEM;
 	replica->config = *config;
+	replica->data_version_seen = -1;
 	p2p_vv_init(&replica->merged);
 	p2p_vv_init(&replica->told);
 	replica->db_path = p2p_strdup(config->db_path);
@@ -247,8 +248,9 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 				     p2p_strerror(rc));
 	}
 	replica->project_due = p2p_store_meta_get_u64(replica->store, "project", &due) == 0 && due;
-	replica->again_due = true; /* whatever waits: one look */
-	sync_ready(replica);	   /* the log may hold what was not merged when the process ended */
+	replica->again_due = true;     /* whatever waits: one look */
+	replica->displaced_due = true; /* and for what went unseen before the process ended */
+	sync_ready(replica); /* the log may hold what was not merged when the process ended */
 	return 0;
 }
 
@@ -267,20 +269,75 @@ void p2p_replica_end(struct p2p_replica *replica)
 	replica->capture = NULL;
 }
 
-int p2p_replica_recover(struct p2p_replica *replica, bool reopen, struct p2p_error *err)
+int p2p_replica_recover(struct p2p_replica *replica, struct p2p_error *err)
 {
-	int rc = 0;
+	int rc;
 
 	if (replica->merge)
 		p2p_merge_reset(replica->merge);
 	if (replica->capture)
 		p2p_capture_reset(replica->capture);
-	(void)sqlite3_finalize(replica->data_version); /* the error was seen at the step */
-	replica->data_version = NULL;
-	rc = reopen ? p2p_store_reopen(replica->store, err) : p2p_store_load(replica->store, err);
-	if (!rc && replica->merge)
+	rc = p2p_store_load(replica->store, err);
+	if (rc)
+		p2p_replica_break(replica);
+	else if (replica->merge)
 		p2p_merge_reset(replica->merge);
 	return rc;
+}
+
+/* --- local trouble ---------------------------------------------------------------------------- */
+
+void p2p_replica_break(struct p2p_replica *replica)
+{
+	replica->broken = true;
+}
+
+static void tell_broken(struct p2p_replica *replica)
+{
+	const struct p2p_replica_callbacks *callbacks = &replica->config.callbacks;
+	struct p2p_sync_event event = {
+		.kind = P2P_SYNC_ANEW,
+		.replica = replica->id,
+		.code = P2P_EIO,
+		.text = "the state in memory is read anew from the files",
+	};
+
+	if (!replica->broken_told)
+		callbacks->event(callbacks->ctx, &event);
+	replica->broken_told = true;
+}
+
+/* As at a start. */
+static int mend(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc;
+
+	p2p_replica_end(replica);
+	(void)sqlite3_finalize(replica->data_version); /* the error was seen at the step */
+	replica->data_version = NULL;
+	replica->data_version_seen = -1;
+	rc = p2p_store_reopen(replica->store, err);
+	if (!rc && p2p_replica_member(replica) && p2p_store_enabled(replica->store))
+		rc = p2p_replica_begin(replica, err);
+	if (rc)
+		return rc;
+	replica->broken = replica->broken_told = false;
+	replica->unsynced = false;
+	p2p_log(replica->config.log, P2P_LOG_INFO, "crdt",
+		"'%s': the state was read anew after local trouble", replica->db_path);
+	return 0;
+}
+
+int p2p_replica_whole(struct p2p_replica *replica, struct p2p_error *err)
+{
+	if (!replica->broken)
+		return 0;
+	if (!replica->peers)
+		return mend(replica, err);
+	tell_broken(replica);
+	return p2p_error_set(err, P2P_EIO,
+			     "'%s': the state in memory is read anew once the sessions ended",
+			     replica->db_path);
 }
 
 /* --- what it is ------------------------------------------------------------------------------- */
@@ -358,7 +415,7 @@ int p2p_replica_peer_up(struct p2p_replica *replica, p2p_sync_peer peer, const s
 {
 	int rc;
 
-	if (!replica->sync)
+	if (!replica->sync || replica->broken)
 		return P2P_ESTATE;
 	/* what was written offline is frozen once its vector was compared with ours */
 	replica->seal_due = true;
@@ -388,7 +445,9 @@ void p2p_replica_writable(struct p2p_replica *replica, p2p_sync_peer peer)
 int p2p_replica_receive(struct p2p_replica *replica, p2p_sync_peer peer,
 			const struct p2p_message *message)
 {
-	return replica->sync ? p2p_sync_receive(replica->sync, peer, message) : P2P_ESTATE;
+	if (!replica->sync || replica->broken)
+		return P2P_ESTATE; /* the session is just ending */
+	return p2p_sync_receive(replica->sync, peer, message);
 }
 
 /* --- status ----------------------------------------------------------------------------------- */
@@ -431,6 +490,8 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 	int rc = 0;
 
 	memset(out, 0, sizeof(*out));
+	if (replica->broken)
+		return P2P_EIO;
 	if (replica->capture) {
 		rc = p2p_store_journal_max(replica->store, &journal);
 		out->seq = p2p_capture_head(replica->capture)->seq;
@@ -442,6 +503,7 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 			rc = status_log(replica, out);
 	}
 	p2p_vv_digest(&replica->merged, &out->digest);
+	out->looking = replica->displaced_due && replica->peers;
 	out->waiting = p2p_store_waiting_count(replica->store);
 	out->parked = p2p_store_parked_count(replica->store);
 	out->hold_us_max = replica->hold_us[0] > replica->hold_us[1] ? replica->hold_us[0]
@@ -459,6 +521,8 @@ int p2p_replica_table_rows(struct p2p_replica *replica, const struct p2p_table *
 	struct p2p_buf sql;
 	int rc;
 
+	if (replica->broken)
+		return P2P_EIO;
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
 	p2p_sql_text(&sql, "SELECT count(*) FROM main.");
 	p2p_sql_name(&sql, table->name);

@@ -98,6 +98,8 @@ int p2p_replica_verify(struct p2p_replica *replica, uint64_t *out_changesets, ui
  * announces when a peer is live. *out_changed: something was captured. */
 int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed,
 		     struct p2p_error *err) P2P_MUST_CHECK;
+/* What `looking` in the status says is done at the next step, not when the application rests. */
+void p2p_replica_look_now(struct p2p_replica *replica);
 /* PRAGMA data_version moved since the last call: about 1 us. */
 bool p2p_replica_file_moved(struct p2p_replica *replica);
 /* One bounded slice of merging, folding, WAL sync for acks, checkpointing, sync timers. Returns in
@@ -120,6 +122,7 @@ struct p2p_replica_status {
 	uint64_t seq;	  /* own head */
 	uint64_t journal; /* local changes not frozen: journalled or provisional */
 	uint64_t waiting, parked, conflicts;
+	bool looking;		/* for rows that INSERT OR REPLACE pushed out; done soon */
 	uint64_t merge_pending; /* changesets complete in the log, not merged */
 	uint64_t hold_us_max;	/* longest hold of the write lock in the last minute */
 	int last_error;		/* of step or poll; 0 when the last went well */

@@ -102,7 +102,9 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 		replica->more = freeze.more;
 	if (out_changesets)
 		*out_changesets = freeze.changesets;
-	if (rc || !freeze.changesets)
+	/* also one whose commit seemed to fail, and is in the log all the same */
+	if (rc ||
+	    p2p_capture_head(replica->capture)->seq == p2p_vv_seq(&replica->merged, &replica->id))
 		return rc;
 	rc = sealed(replica);
 	return rc ? p2p_error_set(err, rc, "announce local changes: %s", p2p_strerror(rc)) : 0;
@@ -110,8 +112,10 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 
 int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err)
 {
-	int rc;
+	int rc = p2p_replica_whole(replica, err);
 
+	if (rc)
+		return rc;
 	if (!replica->capture)
 		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
 	rc = p2p_replica_seal(replica, NULL, err);
@@ -145,8 +149,9 @@ int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed, struct p2p_
 	int rc;
 
 	*out_changed = false;
-	if (!replica->capture)
-		return 0;
+	rc = p2p_replica_whole(replica, err);
+	if (rc || !replica->capture)
+		return rc;
 	before = p2p_capture_position(replica->capture);
 	rc = poll_capture(replica, err);
 	if (rc) {

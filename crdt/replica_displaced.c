@@ -60,6 +60,11 @@ static int journal_missing(struct p2p_replica *replica, struct p2p_error *err)
 	return rc ? rc : p2p_replica_seal(replica, NULL, err);
 }
 
+void p2p_replica_look_now(struct p2p_replica *replica)
+{
+	replica->look_now = replica->displaced_due;
+}
+
 int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint64_t rows = 0;
@@ -72,6 +77,6 @@ int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *er
 	if (!rc && rows)
 		rc = journal_missing(replica, err);
 	if (!rc)
-		replica->displaced_due = false;
+		replica->displaced_due = replica->look_now = false;
 	return rc;
 }

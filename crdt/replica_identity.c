@@ -424,8 +424,10 @@ int p2p_replica_change_id(struct p2p_replica *replica, struct p2p_error *err)
 			rc = mark_renew(replica, &here, NULL, err);
 	}
 	/* whatever failed, it goes on: with the old id it is still in question, and tried again */
-	if (p2p_replica_begin(replica, rc ? NULL : err) && !rc)
-		rc = P2P_EIO;
+	if (p2p_replica_begin(replica, rc ? NULL : err)) {
+		p2p_replica_break(replica);
+		rc = rc ? rc : P2P_EIO;
+	}
 	return rc;
 }
 

@@ -32,15 +32,12 @@ static int fold_changed(void *ctx, struct p2p_table *table, const int64_t *numbe
 
 void p2p_replica_abort_fold(struct p2p_replica *replica)
 {
-	int rc;
-
 	p2p_store_rollback(replica->store);
 	p2p_merge_reset(replica->merge);
 	p2p_capture_fold_done(replica->capture, false);
 	/* numbers of replicas and tables may have been given in the transaction */
-	rc = p2p_store_load(replica->store, NULL);
-	if (rc)
-		p2p_capture_reset(replica->capture); /* the next use will meet it again */
+	if (p2p_store_load(replica->store, NULL))
+		p2p_replica_break(replica);
 	p2p_merge_reset(replica->merge);
 }
 
@@ -101,7 +98,7 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 
 int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 {
-	int rc = p2p_merge_finish(replica->merge, err), again;
+	int rc = p2p_merge_finish(replica->merge, err);
 
 	if (rc) {
 		p2p_replica_abort_fold(replica);
@@ -119,8 +116,8 @@ int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 	}
 	/* whether it was committed is not known: begin anew from the files */
 	p2p_store_rollback(replica->store);
-	again = p2p_replica_recover(replica, true, NULL);
-	return again ? again : rc;
+	p2p_replica_break(replica);
+	return rc;
 }
 
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
@@ -391,7 +388,7 @@ static int displaced_turn(struct p2p_replica *replica, struct p2p_time now, stru
 
 	if (!replica->displaced_due || !replica->peers)
 		return 0;
-	if (now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS ||
+	if ((now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS && !replica->look_now) ||
 	    p2p_capture_unfolded(replica->capture) || p2p_capture_provisional(replica->capture)) {
 		sooner(next, now.ms + FOLD_IDLE_MS / 4);
 		return 0;
@@ -496,12 +493,11 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 int p2p_replica_step(struct p2p_replica *replica, struct p2p_time *out_next, struct p2p_error *err)
 {
 	struct p2p_time now = p2p_env_now(replica->config.env);
-	int rc;
+	int rc = p2p_replica_whole(replica, err);
 
-	if (!replica->sync) {
-		out_next->ms = UINT64_MAX;
-		return 0;
-	}
+	out_next->ms = UINT64_MAX;
+	if (rc || !replica->sync)
+		return rc;
 	*out_next = p2p_sync_tick(replica->sync, now);
 	rc = step(replica, now, out_next, err);
 	replica->last_error = rc;

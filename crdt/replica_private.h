@@ -53,6 +53,9 @@ struct p2p_replica {
 	bool again_due;	    /* schema records came: what waited for them is merged again */
 	bool project_due;   /* own changes were folded without it: meta "project" */
 	bool leave_id;	    /* a peer proved that this id went on elsewhere */
+	bool broken;	    /* local trouble: what is in memory may not be what is in the files */
+	bool broken_told;   /* the owner ends the sessions */
+	bool look_now;	    /* somebody waits for what displaced_due finds */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
@@ -72,9 +75,14 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err) P2P_MU
 void p2p_replica_end(struct p2p_replica *replica);
 /* Reads the vector of the file and the own head again. */
 int p2p_replica_load_vector(struct p2p_replica *replica) P2P_MUST_CHECK;
-/* After a rollback or an error of the store: nothing in memory is trusted. */
-int p2p_replica_recover(struct p2p_replica *replica, bool reopen,
-			struct p2p_error *err) P2P_MUST_CHECK;
+/* After a rollback of what changed tables: they are read again. An error breaks the replica. */
+int p2p_replica_recover(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* From now on nothing in memory is trusted; p2p_replica_whole() reads it anew. */
+void p2p_replica_break(struct p2p_replica *replica);
+/* 0 when nothing is broken, or it could be mended: everything is read again from the files, as at a
+ * start. P2P_EIO while sessions are up (the owner is told to end them) or the files cannot be read:
+ * tried again by the next call. First in every entry that works on the files. */
+int p2p_replica_whole(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_note_hold(struct p2p_replica *replica, uint64_t us);
 
 /* replica_identity.c */

@@ -147,8 +147,10 @@ int p2p_replica_adopt(struct p2p_replica *replica, struct p2p_error *err)
 {
 	static const struct p2p_id none;
 	uint32_t role = p2p_authority_role(replica->authority, &replica->config.signer->node);
-	int rc = 0;
+	int rc = p2p_replica_whole(replica, err);
 
+	if (rc)
+		return rc;
 	if (role == P2P__V1__ROLE__ROLE_NONE)
 		return p2p_error_set(err, P2P_EAUTH, "this node is no member of the mesh");
 	if (p2p_id_cmp(&replica->id, &none) == 0)

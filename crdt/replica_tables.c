@@ -148,8 +148,10 @@ int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err
  * old tables. */
 static int change_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
-	int rc;
+	int rc = p2p_replica_whole(replica, err);
 
+	if (rc)
+		return rc;
 	if (!replica->capture)
 		return p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
 	rc = p2p_replica_begin_fold(replica, WRITE_WAIT_MS, err);
@@ -179,7 +181,7 @@ static int change_end(struct p2p_replica *replica, int rc, struct p2p_error *err
 	/* what is told of the tables afterwards (a ticket, "joined") holds after a power cut too */
 	if (!rc)
 		rc = p2p_replica_harden(replica, err);
-	recovered = p2p_replica_recover(replica, false, rc ? NULL : err);
+	recovered = p2p_replica_recover(replica, rc ? NULL : err);
 	if (!recovered && replica->capture)
 		recovered = p2p_replica_again_load(replica);
 	return rc ? rc : recovered;
@@ -417,7 +419,7 @@ int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err)
 	if (!rc)
 		rc = p2p_replica_again_load(replica);
 	if (rc) {
-		int again = p2p_replica_recover(replica, false, NULL);
+		int again = p2p_replica_recover(replica, NULL);
 
 		return again ? again : rc;
 	}

@@ -102,8 +102,11 @@ int sidelog_error(struct p2p_sidelog *log, int sqlite_rc, struct p2p_error *err,
 int sidelog_statement(struct p2p_sidelog *log, enum sidelog_sql which, sqlite3_stmt **out)
 {
 	sqlite3_stmt **at = &log->statements[which];
-	int rc = SQLITE_OK;
+	int rc = sidelog_reconnect(log, NULL);
 
+	if (rc)
+		return rc;
+	rc = SQLITE_OK;
 	if (!*at)
 		rc = sqlite3_prepare_v3(log->db, sql_texts[which], -1, SQLITE_PREPARE_PERSISTENT,
 					at, NULL);
@@ -233,6 +236,19 @@ static void sidelog_disconnect(struct p2p_sidelog *log)
 	log->db = NULL;
 }
 
+/* A reopen failed before: once more. */
+int sidelog_reconnect(struct p2p_sidelog *log, struct p2p_error *err)
+{
+	int rc;
+
+	if (log->db)
+		return 0;
+	rc = sidelog_connect(log, err);
+	if (rc)
+		sidelog_disconnect(log);
+	return rc;
+}
+
 int p2p_sidelog_open(const char *path, const struct p2p_log *sink, struct p2p_sidelog **out,
 		     struct p2p_error *err)
 {
@@ -272,15 +288,10 @@ bool p2p_sidelog_in_transaction(const struct p2p_sidelog *log)
 
 int p2p_sidelog_begin(struct p2p_sidelog *log, struct p2p_error *err)
 {
-	int rc;
+	int rc = sidelog_reconnect(log, err);
 
-	if (!log->db) { /* a reopen failed before: once more */
-		rc = sidelog_connect(log, err);
-		if (rc) {
-			sidelog_disconnect(log);
-			return rc;
-		}
-	}
+	if (rc)
+		return rc;
 	p2p_require(!p2p_sidelog_in_transaction(log));
 	return sidelog_exec(log, "BEGIN IMMEDIATE", err, "write");
 }

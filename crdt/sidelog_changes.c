@@ -177,9 +177,10 @@ int p2p_sidelog_head(struct p2p_sidelog *log, const struct p2p_id *id, struct p2
 {
 	int64_t number;
 	const struct sidelog_replica *replica;
+	int rc = sidelog_reconnect(log, NULL);
 
-	if (!log->db)
-		return P2P_EIO;
+	if (rc)
+		return rc;
 	replica = sidelog_find(log, id, &number);
 	if (replica) {
 		*out = replica->head;
@@ -193,7 +194,7 @@ int p2p_sidelog_head(struct p2p_sidelog *log, const struct p2p_id *id, struct p2
 int p2p_sidelog_vector(struct p2p_sidelog *log, struct p2p_vv *out)
 {
 	size_t i;
-	int rc = log->db ? 0 : P2P_EIO;
+	int rc = sidelog_reconnect(log, NULL);
 
 	for (i = 0; i < log->replica_count && !rc; i++)
 		if (log->replicas[i].head.seq)
@@ -292,8 +293,9 @@ int p2p_sidelog_get(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t s
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	if (!log->db)
-		return P2P_EIO;
+	rc = sidelog_reconnect(log, NULL);
+	if (rc)
+		return rc;
 	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
 		return P2P_ENOENT;
 	rc = sidelog_statement(log, SIDELOG_CHANGE_GET, &stmt);
@@ -423,8 +425,9 @@ int p2p_sidelog_get_segment(struct p2p_sidelog *log, const struct p2p_id *id, ui
 	int rc;
 
 	p2p_buf_reset(out);
-	if (!log->db)
-		return P2P_EIO;
+	rc = sidelog_reconnect(log, NULL);
+	if (rc)
+		return rc;
 	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
 		return P2P_ENOENT;
 	rc = index ? P2P_ENOENT : sidelog_statement(log, SIDELOG_CHANGE_BODY, &stmt);

@@ -10,7 +10,7 @@ static int each_row(struct p2p_sidelog *log, enum sidelog_sql which,
 		    int (*row)(void *ctx, sqlite3_stmt *stmt), void *ctx)
 {
 	sqlite3_stmt *stmt;
-	int rc = log->db ? sidelog_statement(log, which, &stmt) : P2P_EIO;
+	int rc = sidelog_statement(log, which, &stmt);
 
 	if (rc)
 		return rc;
@@ -194,7 +194,7 @@ static int invite_read(sqlite3_stmt *stmt, struct p2p_invite *out)
 int p2p_sidelog_get_invite(struct p2p_sidelog *log, const struct p2p_id *id, struct p2p_invite *out)
 {
 	sqlite3_stmt *stmt;
-	int rc = log->db ? sidelog_statement(log, SIDELOG_INVITE_GET, &stmt) : P2P_EIO;
+	int rc = sidelog_statement(log, SIDELOG_INVITE_GET, &stmt);
 
 	if (rc)
 		return rc;

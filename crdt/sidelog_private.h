@@ -69,6 +69,8 @@ int sidelog_row(struct p2p_sidelog *log, struct sqlite3_stmt *stmt) P2P_MUST_CHE
 /* Copies a blob of exactly len bytes. P2P_ECORRUPT. */
 int sidelog_column(struct sqlite3_stmt *stmt, int column, void *out, size_t len) P2P_MUST_CHECK;
 
+/* Opens the file again if that failed before. */
+int sidelog_reconnect(struct p2p_sidelog *log, struct p2p_error *err) P2P_MUST_CHECK;
 /* sidelog_changes.c */
 int sidelog_load(struct p2p_sidelog *log) P2P_MUST_CHECK;
 struct sidelog_replica *sidelog_find(struct p2p_sidelog *log, const struct p2p_id *id,

@@ -411,7 +411,7 @@ void p2p_store_rollback(struct p2p_store *store)
 {
 	p2p_store_row_done(store);
 	/* SQLite may have rolled back by itself after an error; then there is nothing to do. */
-	if (!sqlite3_get_autocommit(store->db)) {
+	if (p2p_store_in_transaction(store)) {
 		(void)sqlite3_step(store->rollback);
 		(void)sqlite3_reset(store->rollback);
 	}

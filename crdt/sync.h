@@ -63,6 +63,7 @@ enum p2p_sync_event_kind {
 	P2P_SYNC_BAD_PEER,   /* it broke the protocol: close its session with `code` */
 	P2P_SYNC_SELF_AHEAD, /* the peer proved a header of my replica that I do not have: new
 				replica id (decision 20) */
+	P2P_SYNC_ANEW,	     /* of the replica: local trouble; end all sessions, then it goes on */
 };
 
 struct p2p_sync_event {

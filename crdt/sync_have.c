@@ -7,6 +7,7 @@
 
 #define CREDIT_GRANT_BYTES (P2P_CREDIT_BYTES / 8)
 #define CREDIT_MAX	   (64ll * P2P_CREDIT_BYTES)
+#define WALL_MS_MAX	   (1ull << 60)
 /* Forwarded changes are told after this, so that the author's push comes first, and several go into
  * one message. */
 #define TELL_MIN_MS 20
@@ -16,7 +17,7 @@
 
 void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
 {
-	uint64_t theirs = peer->hello_wall_ms + (sync->now_ms - peer->up_ms);
+	uint64_t theirs = peer->wall_ms + (sync->now_ms - peer->wall_at_ms);
 	uint64_t ours = p2p_env_wall_ms(sync->config.env);
 	bool ahead = theirs > ours, was = peer->clock_refused;
 	uint64_t apart = ahead ? theirs - ours : ours - theirs;
@@ -73,6 +74,7 @@ static int entries_pack(struct p2p_sync *sync, const struct sync_peer *peer, boo
 	if (!entries || !have->entries) {
 		p2p_free(entries);
 		p2p_free(have->entries);
+		have->entries = NULL;
 		return P2P_ENOMEM;
 	}
 	have->entries[0] = entries; /* one block */
@@ -119,6 +121,7 @@ void sync_tell(struct p2p_sync *sync, struct sync_peer *peer)
 		return; /* who asks for it again and again waits */
 	}
 	p2p__v1__have__init(&have);
+	have.wall_ms = p2p_env_wall_ms(sync->config.env);
 	peer->tell_ms = 0;
 	rc = entries_pack(sync, peer, full, &have);
 	if (rc) {
@@ -177,6 +180,7 @@ static void tell_digest(struct p2p_sync *sync, struct sync_peer *peer)
 	P2p__V1__Have have;
 
 	p2p__v1__have__init(&have);
+	have.wall_ms = p2p_env_wall_ms(sync->config.env);
 	have.digest = p2p_field(digest(sync)->bytes, P2P_HASH_BYTES);
 	/* lost is no harm: there is a next one */
 	(void)!sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_HAVE, &have.base);
@@ -438,6 +442,13 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer, const P2p__V1_
 		return P2P_ETOOBIG;
 	if (have->digest.len && p2p_field_hash(&theirs, &have->digest))
 		return P2P_EPROTO;
+	if (have->wall_ms > WALL_MS_MAX)
+		return P2P_EPROTO;
+	if (have->wall_ms) {
+		peer->wall_ms = have->wall_ms;
+		peer->wall_at_ms = sync->now_ms;
+		sync_check_clock(sync, peer);
+	}
 	rc = take_entries(sync, peer, have);
 	if (rc)
 		return rc;
@@ -477,7 +488,7 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	/* a reader has none */
 	if (hello->replica.len && p2p_field_id(&replica, &hello->replica))
 		return P2P_EPROTO;
-	if (hello->wall_ms > (1ull << 60) || hello->credit_bytes > CREDIT_MAX)
+	if (hello->wall_ms > WALL_MS_MAX || hello->credit_bytes > CREDIT_MAX)
 		return P2P_EPROTO;
 	p2p_require(handle && !sync_peer_find(sync, handle));
 	peer = p2p_calloc(1, sizeof(*peer));
@@ -487,8 +498,8 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	peer->handle = handle;
 	peer->node = *node;
 	peer->replica = replica;
-	peer->up_ms = sync->now_ms;
-	peer->hello_wall_ms = hello->wall_ms;
+	peer->wall_ms = hello->wall_ms;
+	peer->wall_at_ms = sync->now_ms;
 	peer->credit = (int64_t)hello->credit_bytes;
 	peer->granted = P2P_CREDIT_BYTES;
 	peer->digest_interval_ms = SYNC_DIGEST_MIN_MS;

@@ -97,7 +97,7 @@ struct sync_peer {
 	p2p_sync_peer handle;
 	struct p2p_key node;
 	struct p2p_id replica;
-	uint64_t up_ms, hello_wall_ms;
+	uint64_t wall_ms, wall_at_ms; /* its clock, as told last */
 	int64_t clock_offset_ms;
 	bool clock_refused, clock_told;
 	struct p2p_vv have; /* as told in this session */

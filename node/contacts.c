@@ -206,13 +206,12 @@ static void joined(struct p2p_node *node)
 
 /* The own replica id went on elsewhere (a restored disk): sessions are made anew under a new one.
  */
-static void leave_sessions(struct p2p_node *node)
+static void leave_sessions(struct p2p_node *node, int code, const char *text)
 {
 	struct p2p_list *at, *tmp;
 
 	p2p_list_for_each (at, tmp, &node->contacts)
-		p2p_contact_doom(p2p_container_of(at, struct p2p_contact, link), P2P_EFORK,
-				 "it goes on under a new replica id");
+		p2p_contact_doom(p2p_container_of(at, struct p2p_contact, link), code, text);
 	p2p_node_kick(node);
 }
 
@@ -248,7 +247,10 @@ void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 				 key ? p2p_key_text(key).text : "?");
 		if (p2p_id_cmp(&event->replica, p2p_replica_id(node->replica)) == 0 &&
 		    event->kind != P2P_SYNC_CLOCK)
-			leave_sessions(node);
+			leave_sessions(node, P2P_EFORK, "it goes on under a new replica id");
+		return;
+	case P2P_SYNC_ANEW:
+		leave_sessions(node, P2P_EIO, text);
 		return;
 	}
 }

@@ -84,7 +84,7 @@ void p2p_node_poll(struct p2p_node *node)
 	if (rc)
 		p2p_node_trouble(node, rc, "reading changes: %s", err.msg);
 	if (rc && node->watch)
-		p2p_watch_kick(node->watch);
+		p2p_watch_again(node->watch, RETRY_MS);
 	if (changed)
 		p2p_node_kick(node);
 }
@@ -98,7 +98,7 @@ static void replica_slice(struct p2p_node *node, struct p2p_time now)
 	if (now.ms < node->replica_next.ms)
 		return;
 	node->replica_next.ms = UINT64_MAX; /* a kick from inside the step counts */
-	if (!p2p_replica_member(node->replica) || !p2p_replica_sync(node->replica))
+	if (!p2p_replica_member(node->replica))
 		return;
 	rc = p2p_replica_step(node->replica, &next, &err);
 	if (rc) {

@@ -209,7 +209,8 @@ void p2p_watch_close(struct p2p_watch *watch); /* then p2p_node_part_closed() */
 /* Re-checks that are due; true when another connection has committed. */
 bool p2p_watch_run(struct p2p_watch *watch, struct p2p_time now);
 struct p2p_time p2p_watch_deadline(const struct p2p_watch *watch);
-void p2p_watch_kick(struct p2p_watch *watch);
+/* The last look met local trouble: the next one is not before. */
+void p2p_watch_again(struct p2p_watch *watch, uint64_t ms);
 
 /* wait.c */
 struct p2p_wait {

@@ -423,7 +423,9 @@ static void take_error(struct p2p_contact *contact, const P2p__V1__Error *error)
 		p2p_key_text(&contact->key).text, contact->address, text);
 	if (!error->fatal)
 		return;
-	if (node->join == P2P_JOIN_ASKING && contact->state == P2P_CONTACT_ASKING) {
+	/* trouble of the other machine's own passes: only its verdict is for good */
+	if (node->join == P2P_JOIN_ASKING && contact->state == P2P_CONTACT_ASKING &&
+	    p2p_err_blame(code) != P2P_BLAME_LOCAL) {
 		node->join = P2P_JOIN_REFUSED;
 		p2p_state_remove(node->state_fd, "ticket");
 		p2p_node_emit(node, P2P_EV_REFUSED, code, &contact->key, "%s", text);

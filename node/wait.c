@@ -35,6 +35,10 @@ static const char *missing(struct p2p_node *node, const struct p2p_wait *wait, c
 		return "the state of the database cannot be read";
 	if (status.journal)
 		return "own writes are not sealed yet";
+	if (status.looking) {
+		p2p_replica_look_now(node->replica);
+		return "rows that INSERT OR REPLACE pushed out are looked for";
+	}
 	if (status.merge_pending)
 		return "changes of others are not merged yet";
 	return NULL;

@@ -109,7 +109,8 @@ struct p2p_time p2p_watch_deadline(const struct p2p_watch *watch)
 	return watch->next;
 }
 
-void p2p_watch_kick(struct p2p_watch *watch)
+void p2p_watch_again(struct p2p_watch *watch, uint64_t ms)
 {
-	restart(watch, p2p_env_now(&watch->node->env));
+	watch->step_ms = P2P_WATCH_RECHECK_MAX_MS + 1;
+	watch->next.ms = p2p_env_now(&watch->node->env).ms + ms;
 }

@@ -487,8 +487,15 @@ void p2p_transport_dial(struct p2p_transport *transport, struct p2p_link *link,
 		p2p_link_attach(link, &link_events, session);
 		p2p_channel_flush(&session->channel);
 	} else {
+		const struct p2p_session_info info = {.address = dial->address,
+						      .dialled = true,
+						      .cookie = dial->cookie};
+
 		p2p_log(transport->config.log, P2P_LOG_ERROR, "transport",
 			"no memory for a connection to %s", dial->address);
+		if (transport->config.events->failed)
+			transport->config.events->failed(transport->config.ctx, &info, P2P_ENOMEM,
+							 "out of memory");
 	}
 	leave(transport);
 }

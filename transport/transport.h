@@ -100,7 +100,8 @@ struct p2p_dial {
 	void *cookie;			 /* given back in struct p2p_session_info */
 };
 
-/* A link that we opened. Taken in any case; as above. */
+/* A link that we opened. Taken in any case. Without memory `failed` comes before this returns, so
+ * not from inside a callback. */
 void p2p_transport_dial(struct p2p_transport *transport, struct p2p_link *link,
 			const struct p2p_dial *dial);
 

@@ -18,10 +18,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "crdt/apptable.h"
 #include "crdt/numbers.h"
 #include "proto/check.h"
-#include "tests/property/twin.h"
+#include "tests/property/compare.h"
 #include "tests/support/mergekit.h"
 
 #define NODES_MAX    4
@@ -83,7 +82,8 @@ struct world {
 	uint32_t every;	  /* percent of the steps that are compared with the twin */
 	uint32_t looking; /* replica that is compared */
 	uint64_t compared;
-	uint64_t ops[OPS], records, transactions, duplicates, shown, parked, temporary;
+	uint64_t ops[OPS], records, transactions, duplicates;
+	struct compare_counts counts;
 };
 
 static void tell(struct world *world);
@@ -554,85 +554,6 @@ static void twin_fill(struct world *world, uint32_t node)
 	twin_project(&world->twin);
 }
 
-static bool clock_is(struct kit_node *node, uint64_t stamp, uint32_t replica,
-		     const struct p2p_clock *clock)
-{
-	const struct p2p_id *id = p2p_store_replica_id(node->store, replica);
-
-	return stamp == clock->stamp.value &&
-	       (!stamp || (id && p2p_id_cmp(id, &clock->replica) == 0));
-}
-
-static void compare_state(struct world *world, struct kit_node *node, const struct twin_row *row,
-			  const struct kit_key *key)
-{
-	const struct p2p_table *table = kit_table(node, &world->mesh, key->table);
-	struct p2p_rowstate state;
-	int64_t number = 0, shown = 0;
-	uint32_t i;
-	bool temporary;
-
-	p2p_rowstate_init(&state);
-	if (p2p_store_row_get(node->store, table, key->bytes, key->len, &state, &number))
-		fail(world, "a row of the twin has no state");
-	if (state.causal_length != row->causal_length)
-		fail(world, "causal length differs from the twin");
-	if (!clock_is(node, state.stamp, state.replica, &row->clock))
-		fail(world, "row clock differs from the twin");
-	if (p2p_rowstate_alive(&state)) {
-		if (((state.flags & P2P_ROW_BORN) != 0) != row->born)
-			fail(world, "birth differs from the twin");
-		if (((state.flags & P2P_ROW_PARKED) == 0) != row->shown)
-			fail(world, "parking differs from the twin");
-		for (i = 0; i < row->table->column_count; i++)
-			if (!clock_is(node, state.cells[table->columns[i].slot].stamp,
-				      state.cells[table->columns[i].slot].replica,
-				      &row->cells[i].clock))
-				fail(world, "cell clock differs from the twin");
-		world->parked += !row->shown;
-	}
-	temporary = p2p_store_temp_get(node->store, table, key->bytes, key->len, &shown) == 0;
-	if (temporary != (row->temporary && row->complete))
-		fail(world, "who has a temporary number differs from the twin");
-	if (temporary && shown != row->number)
-		fail(world, "temporary number differs from the twin");
-	world->temporary += temporary;
-	p2p_rowstate_deinit(&state);
-}
-
-static void compare_row(struct world *world, const struct twin_row *row, struct p2p_apptable *app)
-{
-	const struct p2p_table *table = app->table;
-	struct p2p_value key[P2P_KEY_COLUMNS_MAX], expected;
-	struct p2p_value identity[P2P_KEY_COLUMNS_MAX];
-	struct p2p_cells cells;
-	uint32_t i;
-	int rc = 0;
-
-	key[0] = kit_int(row->number);
-	if (!table->generated_identity)
-		rc = p2p_identity_key_values(table, row->identity.key, row->identity.key_len, key);
-	memcpy(identity, key, sizeof(identity));
-	p2p_cells_init(&cells);
-	if (!rc)
-		rc = p2p_apptable_read(app, key, &cells);
-	if (rc)
-		fail(world, "a row that the twin shows is not in the table");
-	for (i = 0; i < row->table->column_count; i++) {
-		if (table->generated_identity && i == 0)
-			expected = key[0];
-		else if (row->cells[i].written)
-			expected = row->cells[i].value;
-		else
-			expected =
-				i < row->table->key_count ? identity[i] : row->table->defaults[i];
-		if (!p2p_value_equal(&expected, &cells.values[i]))
-			fail(world, "a value differs from the twin");
-	}
-	p2p_store_row_done(app->store);
-	p2p_cells_deinit(&cells);
-}
-
 /* What a person needs to find out why. */
 static void tell(struct world *world)
 {
@@ -654,56 +575,18 @@ static void tell(struct world *world)
 	p2p_buf_deinit(&state);
 }
 
-static void compare_rows(struct world *world, struct kit_node *node, struct p2p_apptable *apps,
-			 size_t *shown)
-{
-	size_t i, known = 0;
-
-	for (i = 0; i < world->mesh.key_count; i++) {
-		const struct kit_key *key = &world->mesh.keys[i];
-		struct p2p_identity identity;
-		struct p2p_reader reader;
-		const struct twin_row *row;
-
-		p2p_reader_init(&reader, key->bytes, key->len);
-		p2p_identity_read(&reader, &identity);
-		row = twin_find(&world->twin, key->table, &identity);
-		if (!row)
-			continue;
-		known++;
-		compare_state(world, node, row, key);
-		if (row->shown)
-			compare_row(world, row, &apps[key->table]);
-		shown[key->table] += row->shown;
-	}
-	if (known != world->twin.count)
-		fail(world, "the twin knows other rows");
-}
-
 /* A replica against the twin of what it has. */
 static void compare_twin(struct world *world, uint32_t at)
 {
-	struct kit_node *node = &world->nodes[at];
-	struct p2p_apptable apps[TABLES];
-	size_t shown[TABLES] = {0}, i;
-	char sql[64], count[32];
+	const struct compare_keys keys = {world->mesh.keys, world->mesh.key_count};
+	const char *differs;
 
 	world->looking = at;
 	world->compared++;
 	twin_fill(world, at);
-	for (i = 0; i < TABLES; i++)
-		if (p2p_apptable_init(&apps[i], node->store,
-				      kit_table(node, &world->mesh, (uint32_t)i)))
-			fail(world, "table");
-	compare_rows(world, node, apps, shown);
-	for (i = 0; i < TABLES; i++) {
-		(void)snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s", twin_tables[i].name);
-		(void)snprintf(count, sizeof(count), "%zu;", shown[i]);
-		if (strcmp(kit_rows(node, sql), count) != 0)
-			fail(world, "the table has rows that the twin does not show");
-		world->shown += shown[i];
-		p2p_apptable_deinit(&apps[i]);
-	}
+	differs = compare_with_twin(world->nodes[at].store, &world->twin, &keys, &world->counts);
+	if (differs)
+		fail(world, differs);
 }
 
 static void compare_nodes(struct world *world)
@@ -811,8 +694,10 @@ static void report(const struct world *world, uint64_t histories, double took)
 			     (unsigned long long)world->ops[i]);
 	(void)printf("\ncompared: %llu rows shown, %llu parked, %llu with a temporary number; "
 		     "%llu comparisons with the twin\n",
-		     (unsigned long long)world->shown, (unsigned long long)world->parked,
-		     (unsigned long long)world->temporary, (unsigned long long)world->compared);
+		     (unsigned long long)world->counts.shown,
+		     (unsigned long long)world->counts.parked,
+		     (unsigned long long)world->counts.temporary,
+		     (unsigned long long)world->compared);
 }
 
 int main(int argc, char **argv)

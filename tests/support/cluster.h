@@ -22,8 +22,8 @@ struct cluster_node {
 	struct p2p_replica *replica; /* NULL: stopped */
 	struct sqlite3 *app;	     /* what an application holds: knows nothing of us */
 	struct p2p_time next;	     /* step again */
-	uint64_t merged, events[6];  /* counted */
-	bool leaves;		     /* its sessions end: it takes a new replica id */
+	uint64_t merged, events[P2P_SYNC_ANEW + 1]; /* counted */
+	bool leaves; /* its sessions end: it takes a new replica id */
 	int64_t clock_skew_ms;
 	uint64_t bytes_sent, messages_sent;
 };

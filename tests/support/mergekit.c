@@ -12,6 +12,7 @@
 
 #include "proto/check.h"
 #include "proto/message.h"
+#include "tests/support/statetext.h"
 
 static _Noreturn void kit_fail(const char *what, int rc, const char *text)
 {
@@ -536,53 +537,11 @@ static void state_text(struct p2p_buf *out, const char *format, ...)
 	p2p_buf_put(out, text, strlen(text));
 }
 
-static void state_clock(struct p2p_buf *out, struct kit_node *node, uint64_t stamp,
-			uint32_t replica)
+static void state_key(struct kit_node *node, const struct kit_key *key, struct p2p_buf *out)
 {
-	const struct p2p_id *id = p2p_store_replica_id(node->store, replica);
+	const struct state_text_key bytes = {key->bytes, key->len};
 
-	if (!stamp)
-		state_text(out, " -");
-	else
-		state_text(out, " %llu%c", (unsigned long long)stamp, id ? id->bytes[0] : '?');
-}
-
-static void state_row(struct kit_node *node, const struct kit_key *key, struct p2p_buf *out)
-{
-	const struct p2p_table *table = kit_table(node, node->mesh, key->table);
-	struct p2p_rowstate row;
-	struct p2p_buf parked;
-	int64_t number = 0, shown = 0;
-	uint32_t i;
-	int rc;
-
-	p2p_rowstate_init(&row);
-	rc = p2p_store_row_get(node->store, table, key->bytes, key->len, &row, &number);
-	if (rc == P2P_ENOENT)
-		return;
-	kit_check("row state", rc, NULL);
-	state_text(out, "%s ", table->name);
-	for (i = 0; i < key->len; i++)
-		state_text(out, "%02x", key->bytes[i]);
-	state_text(out, " %llu.%u", (unsigned long long)row.causal_length, row.flags);
-	state_clock(out, node, row.stamp, row.replica);
-	for (i = 0; p2p_rowstate_alive(&row) && i < row.cell_count; i++) {
-		state_clock(out, node, row.cells[i].stamp, row.cells[i].replica);
-		state_text(out, "/%016llx", (unsigned long long)row.cells[i].hash);
-	}
-	if (p2p_rowstate_alive(&row) && table->generated_identity)
-		state_text(out, " #%lld", (long long)number);
-	if (p2p_store_temp_get(node->store, table, key->bytes, key->len, &shown) == 0)
-		state_text(out, " shown %lld", (long long)shown);
-	p2p_buf_init(&parked, P2P_RECORD_BYTES_MAX);
-	if (p2p_store_parked_get(node->store, table, key->bytes, key->len, &parked) == 0) {
-		state_text(out, " parked ");
-		for (i = 0; i < parked.len; i++)
-			state_text(out, "%02x", parked.data[i]);
-	}
-	state_text(out, "\n");
-	p2p_buf_deinit(&parked);
-	p2p_rowstate_deinit(&row);
+	state_text_row(node->store, kit_table(node, node->mesh, key->table), &bytes, true, out);
 }
 
 void kit_state(struct kit_node *node, struct p2p_buf *out)
@@ -593,7 +552,7 @@ void kit_state(struct kit_node *node, struct p2p_buf *out)
 	size_t i;
 
 	for (i = 0; i < node->mesh->key_count; i++)
-		state_row(node, &node->mesh->keys[i], out);
+		state_key(node, &node->mesh->keys[i], out);
 	for (i = 0; i < node->mesh->table_count; i++) {
 		stmt = NULL;
 		memset(&sum, 0, sizeof(sum));

@@ -50,7 +50,7 @@ struct syncnet_node {
 	uint64_t durable_due;	/* 0: nothing to sync */
 	bool ready, no_merge;	/* no_merge: merging waits */
 	uint64_t merges, ticks; /* counted */
-	uint64_t events[P2P_SYNC_SELF_AHEAD + 1];
+	uint64_t events[P2P_SYNC_ANEW + 1];
 	struct p2p_sync_event last[P2P_SYNC_SELF_AHEAD + 1]; /* without text */
 	struct p2p_vv forked;			     /* replicas that it takes nothing more of */
 	uint64_t author_echoes;			     /* parts of its own replica that came to it */

@@ -1,0 +1,358 @@
+/* What must hold at any time, and at the end. */
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/node.h"
+#include "tests/sim/sim.h"
+
+#define REPLICAS_MAX 512
+
+/* All changesets of one replica id that any log ever held whole. */
+struct known {
+	struct p2p_id replica;
+	struct p2p_hash *hashes; /* owned, by seq - 1 */
+	uint64_t count, cap;
+};
+
+struct sim_registry {
+	struct known known[REPLICAS_MAX];
+	size_t count;
+	uint64_t looked[SIM_HOSTS_MAX][REPLICAS_MAX]; /* seq up to which a log was compared */
+	uint64_t acked[SIM_HOSTS_MAX][REPLICAS_MAX];  /* told to the author as durable there */
+	uint64_t boot[SIM_HOSTS_MAX];
+	bool ledger_due[SIM_HOSTS_MAX];
+};
+
+void sim_check_init(struct sim *sim)
+{
+	sim->registry = calloc(1, sizeof(*sim->registry));
+	if (!sim->registry)
+		sim_fail(sim, "out of memory");
+}
+
+void sim_check_deinit(struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->registry->count; i++)
+		free(sim->registry->known[i].hashes);
+	free(sim->registry);
+	sim->registry = NULL;
+}
+
+static size_t known_of(struct sim *sim, const struct p2p_id *replica)
+{
+	struct sim_registry *registry = sim->registry;
+	size_t i;
+
+	for (i = 0; i < registry->count; i++)
+		if (p2p_id_cmp(&registry->known[i].replica, replica) == 0)
+			return i;
+	if (registry->count == REPLICAS_MAX)
+		sim_fail(sim, "more replica ids than one history can have");
+	registry->known[registry->count].replica = *replica;
+	return registry->count++;
+}
+
+/* --- the log: one content for one number -------------------------------------------------------
+ */
+
+static void know(struct sim *sim, struct sim_host *host, struct known *known, uint64_t seq,
+		 const struct p2p_hash *hash)
+{
+	if (seq <= known->count) {
+		if (p2p_hash_cmp(&known->hashes[seq - 1], hash) != 0)
+			sim_fail(sim, "host %zu has another changeset %llu of replica %02x%02x",
+				 host->index, (unsigned long long)seq, known->replica.bytes[0],
+				 known->replica.bytes[1]);
+		return;
+	}
+	if (seq != known->count + 1)
+		sim_fail(sim, "host %zu has changeset %llu before anybody had %llu", host->index,
+			 (unsigned long long)seq, (unsigned long long)known->count + 1);
+	if (known->count == known->cap) {
+		known->cap = known->cap ? known->cap * 2 : 32;
+		known->hashes = realloc(known->hashes, known->cap * sizeof(*known->hashes));
+		if (!known->hashes)
+			sim_fail(sim, "out of memory");
+	}
+	known->hashes[known->count++] = *hash;
+	sim->stats.changesets++;
+}
+
+/* false: the disk fails just now. */
+static bool check_log(struct sim_host *host, size_t at, uint64_t head)
+{
+	struct sim *sim = host->sim;
+	struct known *known = &sim->registry->known[at];
+	uint64_t *looked = &sim->registry->looked[host->index][at];
+	struct p2p_sidelog *log = p2p_replica_sidelog(host->node->replica);
+
+	while (*looked < head) {
+		struct p2p_stored stored;
+
+		if (p2p_sidelog_get(log, &known->replica, *looked + 1, &stored))
+			return false;
+		know(sim, host, known, *looked + 1, &stored.hash);
+		p2p_stored_deinit(&stored);
+		++*looked;
+	}
+	return true;
+}
+
+static void check_logs(struct sim_host *host)
+{
+	struct sim *sim = host->sim;
+	struct p2p_sidelog *log = p2p_replica_sidelog(host->node->replica);
+	struct p2p_vv vv;
+	size_t i, at;
+
+	p2p_vv_init(&vv);
+	if (p2p_sidelog_vector(log, &vv) == 0) {
+		for (i = 0; i < vv.count; i++) {
+			at = known_of(sim, &vv.entries[i].replica);
+			if (!check_log(host, at, vv.entries[i].seq))
+				break;
+		}
+		for (at = 0; at < sim->registry->count; at++)
+			if (sim->registry->acked[host->index][at] >
+			    p2p_vv_seq(&vv, &sim->registry->known[at].replica))
+				sim_fail(sim, "host %zu lost changesets that it had acknowledged",
+					 host->index);
+	}
+	p2p_vv_deinit(&vv);
+}
+
+/* --- the vector: never ahead of the log, never another history ----------------------------------
+ */
+
+static void check_vector(struct sim_host *host)
+{
+	struct sim *sim = host->sim;
+	struct p2p_sidelog *log = p2p_replica_sidelog(host->node->replica);
+	struct p2p_vv merged;
+	size_t i;
+
+	p2p_vv_init(&merged);
+	if (p2p_replica_vector(host->node->replica, &merged) == 0)
+		for (i = 0; i < merged.count; i++) {
+			const struct p2p_vv_entry *entry = &merged.entries[i];
+			struct known *known = &sim->registry->known[known_of(sim, &entry->replica)];
+			struct p2p_vv_entry head;
+
+			if (p2p_sidelog_head(log, &entry->replica, &head) || !entry->seq)
+				continue;
+			if (entry->seq > head.seq)
+				sim_fail(sim, "host %zu: its vector says %llu, its log has %llu",
+					 host->index, (unsigned long long)entry->seq,
+					 (unsigned long long)head.seq);
+			if (entry->seq <= known->count &&
+			    p2p_hash_cmp(&known->hashes[entry->seq - 1], &entry->head) != 0)
+				sim_fail(sim, "host %zu: its vector names another history",
+					 host->index);
+		}
+	p2p_vv_deinit(&merged);
+}
+
+/* --- what peers were told -----------------------------------------------------------------------
+ */
+
+static size_t host_of_key(const struct sim *sim, const struct p2p_key *key)
+{
+	size_t i;
+
+	for (i = 0; i < sim->count; i++)
+		if (sim->hosts[i].node && p2p_key_cmp(&sim->hosts[i].node->keys.node, key) == 0)
+			return i;
+	return SIZE_MAX;
+}
+
+static void check_acks(struct sim_host *host)
+{
+	struct sim *sim = host->sim;
+	struct p2p_sync *sync = p2p_replica_sync(host->node->replica);
+	size_t own = known_of(sim, p2p_replica_id(host->node->replica)), i;
+	struct p2p_sync_peer_status status;
+	p2p_sync_peer peer;
+
+	for (i = 0; sync && i < sim->count; i++) {
+		size_t to;
+		struct p2p_key key;
+
+		if (!sim->hosts[i].node || i == host->index)
+			continue;
+		key = sim->hosts[i].node->keys.node;
+		if (!sim_check_peer(host, &key, &peer) ||
+		    !p2p_sync_peer_status(sync, peer, &status))
+			continue;
+		to = host_of_key(sim, &key);
+		if (to != SIZE_MAX && status.acked_seq > sim->registry->acked[to][own])
+			sim->registry->acked[to][own] = status.acked_seq;
+	}
+}
+
+/* --- the ledger: what COMMIT returned for is there -----------------------------------------------
+ */
+
+static int has_ledger(sqlite3_stmt *stmt, size_t who, uint64_t n)
+{
+	int rc;
+
+	(void)sqlite3_reset(stmt);
+	(void)sqlite3_bind_int64(stmt, 1, (sqlite3_int64)who);
+	(void)sqlite3_bind_int64(stmt, 2, (sqlite3_int64)n);
+	rc = sqlite3_step(stmt);
+	(void)sqlite3_reset(stmt);
+	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
+}
+
+/* Rows of `of` in the file of host. false: the disk fails just now. */
+static bool check_ledger(struct sim_host *host, const struct sim_host *of)
+{
+	struct sim *sim = host->sim;
+	sqlite3_stmt *stmt = NULL;
+	bool ok = sqlite3_prepare_v2(host->app, "SELECT 1 FROM ledger WHERE id = ?1 || '-' || ?2",
+				     -1, &stmt, NULL) == SQLITE_OK;
+	uint64_t n;
+
+	for (n = 0; ok && n < of->ledger_next; n++) {
+		int has = of->ledger[n] == 1 ? has_ledger(stmt, of->index, n) : 1;
+
+		if (has == 0 && of != host && of->app)
+			(void)check_ledger((struct sim_host *)(uintptr_t)of, of);
+		if (has == 0)
+			sim_fail(sim, "host %zu lost commit %llu of host %zu", host->index,
+				 (unsigned long long)n, of->index);
+		ok = has > 0;
+	}
+	(void)sqlite3_finalize(stmt);
+	return ok;
+}
+
+static bool has_app(struct sim_host *host)
+{
+	if (!host->app)
+		sim_app_open(host);
+	return host->app != NULL;
+}
+
+static void check_own_ledger(struct sim_host *host)
+{
+	struct sim_registry *registry = host->sim->registry;
+
+	if (registry->boot[host->index] != host->boot) {
+		registry->boot[host->index] = host->boot;
+		registry->ledger_due[host->index] = true;
+	}
+	/* without full sync SQLite promises nothing for a power cut */
+	if (!registry->ledger_due[host->index] || !host->app_full_sync || !host->joined ||
+	    host->app_holds || !has_app(host))
+		return;
+	registry->ledger_due[host->index] = !check_ledger(host, host);
+}
+
+void sim_check_host(struct sim_host *host)
+{
+	sim_host_current = host;
+	if (!host->joined || host->paused_until_ms > host->sim->now_ms || host->disk.dead)
+		return;
+	host->sim->stats.checks++;
+	check_logs(host);
+	check_vector(host);
+	check_acks(host);
+	check_own_ledger(host);
+	sim_host_check_dead(host);
+}
+
+/* --- the end ------------------------------------------------------------------------------------
+ */
+
+bool sim_check_level(struct sim *sim, char *why, size_t size)
+{
+	struct p2p_replica_status first = {0}, status;
+	struct p2p_hash records = {{0}}, other;
+	size_t i;
+
+	for (i = 0; i < sim->count; i++) {
+		struct sim_host *host = &sim->hosts[i];
+		const char *what = NULL;
+
+		if (!host->node || !host->joined)
+			what = "does not run";
+		else if (p2p_replica_status(host->node->replica, &status))
+			what = "has no status";
+		else if (host->app_holds)
+			what = "has an application in a transaction";
+		else if (status.looking)
+			what = "looks for rows that were pushed out";
+		else if (status.journal)
+			what = "has writes that are not frozen";
+		else if (status.merge_pending)
+			what = "has not merged everything";
+		else if (status.waiting)
+			what = "has records that wait";
+		if (!what) {
+			p2p_authority_digest(p2p_replica_authority(host->node->replica), &other);
+			if (i == 0) {
+				first = status;
+				records = other;
+			} else if (p2p_hash_cmp(&first.digest, &status.digest) != 0) {
+				what = "has another vector than host 0";
+			} else if (p2p_hash_cmp(&records, &other) != 0) {
+				what = "has other membership records than host 0";
+			}
+		}
+		if (what) {
+			(void)snprintf(why, size, "host %zu %s", i, what);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void check_integrity(struct sim_host *host)
+{
+	sqlite3_stmt *stmt = NULL;
+	const char *text = NULL;
+
+	if (sqlite3_prepare_v2(host->app, "PRAGMA integrity_check", -1, &stmt, NULL) == SQLITE_OK &&
+	    sqlite3_step(stmt) == SQLITE_ROW)
+		text = (const char *)sqlite3_column_text(stmt, 0);
+	if (!text || strcmp(text, "ok") != 0)
+		sim_fail(host->sim, "host %zu: integrity_check: %s", host->index,
+			 text ? text : sqlite3_errmsg(host->app));
+	(void)sqlite3_finalize(stmt);
+}
+
+static void check_verify(struct sim_host *host)
+{
+	struct p2p_error err = {0};
+	uint64_t changesets = 0, rows = 0;
+	int rc = p2p_replica_verify(host->node->replica, &changesets, &rows, &err);
+
+	if (rc)
+		sim_fail(host->sim, "host %zu: verify: %d %s", host->index, rc, err.msg);
+	host->sim->stats.rows += rows;
+}
+
+void sim_check_end(struct sim *sim)
+{
+	size_t i, j;
+
+	for (i = 0; i < sim->count; i++) {
+		struct sim_host *host = &sim->hosts[i];
+
+		sim_host_current = host;
+		if (!has_app(host))
+			sim_fail(sim, "host %zu: its file does not open", i);
+		for (j = 0; j < sim->count; j++)
+			if (!check_ledger(host, &sim->hosts[j]))
+				sim_fail(sim, "host %zu: its ledger cannot be read: %s", i,
+					 sqlite3_errmsg(host->app));
+		check_integrity(host);
+		check_verify(host);
+	}
+	sim_check_history(sim);
+}

@@ -1,0 +1,236 @@
+/* The end of a history: all hosts hold the same, and the same as the slow twin makes of all
+ * changesets. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "crdt/record.h"
+#include "node/node.h"
+#include "node/session.h"
+#include "tests/property/compare.h"
+#include "tests/sim/sim.h"
+#include "tests/support/statetext.h"
+
+enum { WORD, ITEM, PAIR, USER, CARD, LEDGER, TABLES };
+
+/* A changeset's body stays until the twin is done: it borrows from it. */
+struct body {
+	struct body *next;
+	uint8_t data[];
+};
+
+struct history {
+	struct sim *sim;
+	struct p2p_replica *replica; /* of host 0 */
+	struct twin_table tables[TABLES];
+	struct twin twin;
+	struct body *bodies;
+	struct kit_key *keys;
+	size_t key_count, key_cap;
+};
+
+static void history_init(struct history *history, struct sim *sim)
+{
+	static const struct twin_table tables[TABLES] = {
+		{.name = "word", .column_count = 4, .key_count = 2},
+		{.name = "item", .generated = true, .column_count = 3, .key_count = 1},
+		{.name = "pair", .column_count = 2, .key_count = 2},
+		{.name = "user",
+		 .column_count = 4,
+		 .key_count = 1,
+		 .uniques = {1u << 1, 1u << 2 | 1u << 3}},
+		{.name = "card",
+		 .generated = true,
+		 .column_count = 3,
+		 .key_count = 1,
+		 .uniques = {1u << 1}},
+		{.name = "ledger", .column_count = 3, .key_count = 1},
+	};
+	size_t i;
+
+	memset(history, 0, sizeof(*history));
+	history->sim = sim;
+	history->replica = sim->hosts[0].node->replica;
+	memcpy(history->tables, tables, sizeof(tables));
+	history->tables[WORD].defaults[3] = kit_text("none");
+	history->tables[ITEM].defaults[2] = kit_text("b");
+	for (i = 0; i < TABLES; i++)
+		history->tables[i].id = p2p_store_table_by_name(p2p_replica_store(history->replica),
+								history->tables[i].name)
+						->id;
+	twin_init(&history->twin, history->tables, TABLES);
+}
+
+static void history_deinit(struct history *history)
+{
+	while (history->bodies) {
+		struct body *next = history->bodies->next;
+
+		free(history->bodies);
+		history->bodies = next;
+	}
+	free(history->keys);
+	twin_deinit(&history->twin);
+}
+
+static void note_key(struct history *history, uint32_t table, const struct p2p_identity *identity)
+{
+	struct kit_key key = {.table = table};
+	struct p2p_buf bytes;
+	size_t i;
+
+	p2p_buf_init(&bytes, 4096);
+	p2p_identity_put(&bytes, identity);
+	if (p2p_buf_error(&bytes) || bytes.len > sizeof(key.bytes))
+		sim_fail(history->sim, "history: a long key");
+	memcpy(key.bytes, bytes.data, bytes.len);
+	key.len = bytes.len;
+	p2p_buf_deinit(&bytes);
+	for (i = 0; i < history->key_count; i++)
+		if (history->keys[i].table == table && history->keys[i].len == key.len &&
+		    memcmp(history->keys[i].bytes, key.bytes, key.len) == 0)
+			return;
+	if (history->key_count == history->key_cap) {
+		history->key_cap = history->key_cap ? history->key_cap * 2 : 64;
+		history->keys = realloc(history->keys, history->key_cap * sizeof(*history->keys));
+		if (!history->keys)
+			sim_fail(history->sim, "out of memory");
+	}
+	history->keys[history->key_count++] = key;
+}
+
+static uint32_t table_of(const struct history *history, const struct p2p_id *id)
+{
+	uint32_t i;
+
+	for (i = 0; i < TABLES; i++)
+		if (p2p_id_cmp(&history->tables[i].id, id) == 0)
+			return i;
+	sim_fail(history->sim, "history: a record of an unknown table");
+}
+
+static void add_record(struct history *history, const struct p2p_header *header,
+		       const uint8_t *data, size_t len)
+{
+	struct body *body = malloc(sizeof(*body) + len);
+	struct p2p_cell cells[TWIN_COLUMNS_MAX];
+	struct p2p_record record;
+	struct p2p_clock clock = {.stamp = header->stamp, .replica = header->replica};
+	uint32_t table;
+
+	if (!body)
+		sim_fail(history->sim, "out of memory");
+	memcpy(body->data, data, len);
+	body->next = history->bodies;
+	history->bodies = body;
+	if (p2p_record_read(&record, cells, TWIN_COLUMNS_MAX, body->data, len))
+		sim_fail(history->sim, "history: a record cannot be read");
+	if (record.origin) {
+		clock.stamp = header->origins[record.origin - 1].stamp;
+		clock.replica = header->origins[record.origin - 1].replica;
+	}
+	table = table_of(history, &header->tables[record.table].table);
+	note_key(history, table, &record.identity);
+	twin_add(&history->twin, table, &record, &clock);
+}
+
+static void add_changeset(struct history *history, const struct p2p_id *replica, uint64_t seq)
+{
+	struct p2p_sidelog *log = p2p_replica_sidelog(history->replica);
+	struct p2p_body_reader *reader = NULL;
+	struct p2p_header header;
+	struct p2p_stored stored;
+	const uint8_t *data = NULL;
+	size_t len;
+
+	if (p2p_sidelog_get(log, replica, seq, &stored) ||
+	    p2p_header_unpack(&header, stored.raw, stored.raw_len) ||
+	    p2p_body_reader_open(log, &stored, &reader))
+		sim_fail(history->sim, "history: changeset %llu cannot be read",
+			 (unsigned long long)seq);
+	while (p2p_body_reader_next(reader, &data, &len) == 0 && data)
+		add_record(history, &header, data, len);
+	p2p_body_reader_close(reader);
+	p2p_header_deinit(&header);
+	p2p_stored_deinit(&stored);
+}
+
+static void add_all(struct history *history)
+{
+	struct p2p_vv vv;
+	size_t i;
+	uint64_t seq;
+
+	p2p_vv_init(&vv);
+	if (p2p_sidelog_vector(p2p_replica_sidelog(history->replica), &vv))
+		sim_fail(history->sim, "history: no vector");
+	for (i = 0; i < vv.count; i++)
+		for (seq = 1; seq <= vv.entries[i].seq; seq++)
+			add_changeset(history, &vv.entries[i].replica, seq);
+	p2p_vv_deinit(&vv);
+}
+
+/* Row by row and clock by clock. */
+static void compare_hosts(struct history *history)
+{
+	struct sim *sim = history->sim;
+	struct p2p_buf first, other;
+	size_t i, k;
+
+	p2p_buf_init(&first, 1u << 16);
+	p2p_buf_init(&other, 1u << 16);
+	for (k = 0; k < history->key_count; k++) {
+		const struct kit_key *key = &history->keys[k];
+		const struct state_text_key bytes = {key->bytes, key->len};
+
+		for (i = 0; i < sim->count; i++) {
+			struct p2p_store *store = p2p_replica_store(sim->hosts[i].node->replica);
+			struct p2p_buf *out = i ? &other : &first;
+
+			p2p_buf_reset(out);
+			state_text_row(store,
+				       p2p_store_table_by_name(store,
+							       history->tables[key->table].name),
+				       &bytes, false, out);
+			if (i && (first.len != other.len ||
+				  memcmp(first.data, other.data, first.len) != 0))
+				sim_fail(sim, "hosts 0 and %zu differ:\n%.*s%.*s", i,
+					 (int)first.len, (const char *)first.data, (int)other.len,
+					 (const char *)other.data);
+		}
+	}
+	p2p_buf_deinit(&first);
+	p2p_buf_deinit(&other);
+}
+
+void sim_check_history(struct sim *sim)
+{
+	struct compare_counts counts = {0};
+	struct history history;
+	const char *differs = NULL;
+	size_t i;
+
+	history_init(&history, sim);
+	add_all(&history);
+	twin_project(&history.twin);
+	compare_hosts(&history);
+	for (i = 0; !differs && i < sim->count; i++) {
+		const struct compare_keys keys = {history.keys, history.key_count};
+
+		differs = compare_with_twin(p2p_replica_store(sim->hosts[i].node->replica),
+					    &history.twin, &keys, &counts);
+		if (differs)
+			sim_fail(sim, "host %zu: %s", i, differs);
+	}
+	sim->stats.twin_rows += counts.shown;
+	history_deinit(&history);
+}
+
+bool sim_check_peer(struct sim_host *host, const struct p2p_key *key, uint32_t *out)
+{
+	const struct p2p_contact *contact = p2p_contact_of(host->node, key);
+
+	if (!contact || contact->state != P2P_CONTACT_LIVE)
+		return false;
+	*out = contact->id;
+	return true;
+}

@@ -1,0 +1,395 @@
+/* sim: whole meshes in virtual time, under faults, repeatable by seed.
+ *
+ * Each seed: a mesh is made and joined, applications write while faults strike, everything is
+ * mended, and all nodes must become equal in time. See sim.h for what is real and what is not. */
+#include <getopt.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "node/node.h"
+#include "tests/sim/sim.h"
+
+#define JOIN_MS		 180000
+#define WALL_BASE_MS	 1700000000000ull
+#define SEED_SECONDS_MAX 10
+#define STEP_MS		 250
+/* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
+ * again (15 s and 30 s). */
+#define CONVERGE_MS (5 * 15000 + 45000)
+
+static uint64_t sqlite_seed;
+
+static uint64_t wall_of_sqlite(void)
+{
+	return sim_running ? sim_running->wall_base_ms + sim_running->now_ms : WALL_BASE_MS;
+}
+
+static void random_of_sqlite(void *out, size_t len)
+{
+	uint8_t *bytes = out;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		bytes[i] = (uint8_t)sim_next(&sqlite_seed);
+}
+
+static void join_one(struct sim *sim, void *ctx, uint64_t arg)
+{
+	struct sim_host *host = &sim->hosts[arg];
+
+	(void)ctx;
+	host->asked = true;
+	if (!sim_host_start(host))
+		host->restart_at_ms = sim->now_ms + 500;
+}
+
+static bool all_joined(const struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->count; i++)
+		if (!sim->hosts[i].node || !sim->hosts[i].joined)
+			return false;
+	return true;
+}
+
+static void check_hosts(struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->count; i++)
+		if (sim->hosts[i].node)
+			sim_check_host(&sim->hosts[i]);
+	/* 32 MiB of a node are far above what the small histories here can need */
+	if (sim_memory_live() > sim->count * (32u << 20))
+		sim_fail(sim, "the nodes hold %llu bytes", (unsigned long long)sim_memory_live());
+}
+
+static void run_checked(struct sim *sim, uint64_t until_ms)
+{
+	while (sim->now_ms < until_ms) {
+		uint64_t next = sim->now_ms + STEP_MS;
+
+		sim_run(sim, next < until_ms ? next : until_ms);
+		check_hosts(sim);
+	}
+}
+
+static void make_mesh(struct sim *sim)
+{
+	uint64_t end;
+	size_t i;
+
+	for (i = 0; i < sim->plan.hosts; i++)
+		sim_host_init(sim, &sim->hosts[i], i);
+	sim->count = sim->plan.hosts;
+	sim_host_found(&sim->hosts[0]);
+	for (i = 0; i < 5; i++)
+		sim_app_write(&sim->hosts[0]);
+	sim->calm = !sim->plan.faults_while_joining;
+	for (i = 1; i < sim->count; i++)
+		sim_at(sim, sim->now_ms + 10 + sim_draw(sim, 2000), join_one, NULL, i);
+	for (end = sim->now_ms + 5000; sim->now_ms < end && !all_joined(sim);)
+		run_checked(sim, sim->now_ms + STEP_MS);
+	sim->calm = true;
+	for (end = sim->now_ms + JOIN_MS; !all_joined(sim) && sim->now_ms < end;)
+		run_checked(sim, sim->now_ms + STEP_MS);
+	if (!all_joined(sim))
+		sim_fail(sim, "not every host could join");
+}
+
+static void converge(struct sim *sim)
+{
+	uint64_t begin = sim->now_ms, limit = CONVERGE_MS, ahead = 0;
+	char why[300] = "";
+	size_t i;
+
+	/* what was frozen by a clock too far ahead is taken when its time is near */
+	for (i = 0; i < sim->count; i++)
+		if ((uint64_t)sim->hosts[i].wall_ahead_max_ms > ahead)
+			ahead = (uint64_t)sim->hosts[i].wall_ahead_max_ms;
+	limit += ahead;
+	while (!sim_check_level(sim, why, sizeof(why))) {
+		if (sim->now_ms - begin > limit)
+			sim_fail(sim, "not level %llu ms after the last fault: %s",
+				 (unsigned long long)(sim->now_ms - begin), why);
+		run_checked(sim, sim->now_ms + STEP_MS);
+	}
+	if (!ahead && sim->now_ms - begin > sim->stats.heal_ms_max)
+		sim->stats.heal_ms_max = sim->now_ms - begin;
+	sim_note(sim, 1, "level after %llu ms", (unsigned long long)(sim->now_ms - begin));
+}
+
+static void run_seed(struct sim *sim, uint64_t seed, int verbose)
+{
+	size_t i;
+
+	memset(sim, 0, sizeof(*sim));
+	sim->seed = seed;
+	sim->random = seed * 0x2545f4914f6cdd1dull + 1;
+	sim->now_ms = 1000;
+	sim->wall_base_ms = WALL_BASE_MS;
+	sim->verbose = verbose;
+	sqlite_seed = sim->random;
+	sqlite3_randomness(0, NULL); /* seeded anew by the VFS */
+	(void)crypto_generichash_init(&sim->trace, NULL, 0, sizeof(sim->trace_hash));
+	sim_running = sim;
+	sim_plan_draw(sim);
+	sim_check_init(sim);
+	make_mesh(sim);
+	sim->calm = false;
+	sim_plan_start(sim);
+	run_checked(sim, sim->now_ms + sim->plan.storm_ms);
+	sim_plan_heal(sim);
+	converge(sim);
+	sim_check_end(sim);
+	for (i = 0; i < sim->count; i++)
+		sim_host_deinit(&sim->hosts[i]);
+	sim->count = 0;
+	sim_network_deinit(sim);
+	sim_check_deinit(sim);
+	/* datagrams under way */
+	sim_run(sim, sim->now_ms + 10000);
+	sim->stats.virtual_ms = sim->now_ms;
+	(void)crypto_generichash_final(&sim->trace, sim->trace_hash, sizeof(sim->trace_hash));
+	free(sim->heap);
+	sim_running = NULL;
+	if (!sim_memory_live())
+		return;
+	(void)fprintf(stderr, "sim: seed %llu: %llu bytes of the nodes were never freed\n",
+		      (unsigned long long)seed, (unsigned long long)sim_memory_live());
+	exit(3); /* a sanitizer says at exit where they come from */
+}
+
+/* --- the program ------------------------------------------------------------------------------ */
+
+static void add(struct sim_stats *sum, const struct sim_stats *one)
+{
+	size_t i;
+
+	for (i = 0; i < SIM_FAULT_COUNT; i++)
+		sum->faults[i] += one->faults[i];
+	sum->commits += one->commits;
+	sum->failed_commits += one->failed_commits;
+	sum->joins += one->joins;
+	sum->starts += one->starts;
+	sum->dials += one->dials;
+	sum->links += one->links;
+	sum->datagrams += one->datagrams;
+	sum->bytes += one->bytes;
+	sum->virtual_ms += one->virtual_ms;
+	sum->checks += one->checks;
+	sum->changesets += one->changesets;
+	sum->rows += one->rows;
+	sum->twin_rows += one->twin_rows;
+	sum->operations += one->operations;
+	if (one->heal_ms_max > sum->heal_ms_max)
+		sum->heal_ms_max = one->heal_ms_max;
+}
+
+static void report(const struct sim_stats *sum, uint64_t seeds, double seconds)
+{
+	uint64_t total = 0;
+	size_t i;
+
+	for (i = 0; i < SIM_FAULT_COUNT; i++)
+		total += sum->faults[i];
+	(void)printf("%llu seeds in %.1f s (%.1f/s): %.1f h of virtual time, %llu commits (%llu "
+		     "failed), %llu faults\n",
+		     (unsigned long long)seeds, seconds, (double)seeds / seconds,
+		     (double)sum->virtual_ms / 3600000.0, (unsigned long long)sum->commits,
+		     (unsigned long long)sum->failed_commits, (unsigned long long)total);
+	(void)printf("%llu joins, %llu starts, %llu connections, %llu datagrams, %llu bytes on "
+		     "links, %llu operations of disks; %llu checks, %llu changesets, %llu rows, "
+		     "%llu rows of the twin; level at most %llu ms after the last fault\n",
+		     (unsigned long long)sum->joins, (unsigned long long)sum->starts,
+		     (unsigned long long)sum->links, (unsigned long long)sum->datagrams,
+		     (unsigned long long)sum->bytes, (unsigned long long)sum->operations,
+		     (unsigned long long)sum->checks, (unsigned long long)sum->changesets,
+		     (unsigned long long)sum->rows, (unsigned long long)sum->twin_rows,
+		     (unsigned long long)sum->heal_ms_max);
+	for (i = 0; i < SIM_FAULT_COUNT; i++)
+		(void)printf("%s%s %llu", i ? ", " : "faults: ", sim_fault_name((enum sim_fault)i),
+			     (unsigned long long)sum->faults[i]);
+	(void)printf("\n");
+}
+
+static double now_seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* What the workers tell the parent, in shared memory. */
+struct worker {
+	pid_t pid;
+	uint64_t seed; /* that runs */
+	uint64_t next; /* that it does then */
+	uint64_t done;
+	struct sim_stats sum;
+};
+
+struct options {
+	uint64_t seed, count, jobs;
+	int verbose;
+	bool hash;
+};
+
+static void print_hash(const struct sim *sim)
+{
+	char hex[2 * sizeof(sim->trace_hash) + 1];
+
+	(void)printf("%llu %s\n", (unsigned long long)sim->seed,
+		     sodium_bin2hex(hex, sizeof(hex), sim->trace_hash, sizeof(sim->trace_hash)));
+	(void)fflush(stdout);
+}
+
+static _Noreturn void work(const struct options *options, struct worker *worker)
+{
+	struct sim *sim = malloc(sizeof(*sim));
+
+	if (!sim)
+		exit(2);
+	while (worker->next < options->seed + options->count) {
+		worker->seed = worker->next;
+		worker->next += options->jobs;
+		(void)alarm(SEED_SECONDS_MAX);
+		run_seed(sim, worker->seed, options->verbose);
+		add(&worker->sum, &sim->stats);
+		worker->done++;
+		if (options->hash)
+			print_hash(sim);
+	}
+	free(sim);
+	(void)fflush(stdout);
+	exit(0);
+}
+
+static void start_worker(const struct options *options, struct worker *worker)
+{
+	pid_t pid;
+
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid < 0) {
+		perror("fork");
+		exit(2);
+	}
+	if (pid == 0)
+		work(options, worker);
+	worker->pid = pid;
+}
+
+static struct worker *worker_of(struct worker *workers, uint64_t count, pid_t pid)
+{
+	uint64_t i;
+
+	for (i = 0; i < count; i++)
+		if (workers[i].pid == pid)
+			return &workers[i];
+	return NULL;
+}
+
+/* Runs all seeds in processes of their own, so that one that fails does not end the others. Returns
+ * how many failed. */
+static uint64_t run_all(const struct options *options, struct worker *workers)
+{
+	uint64_t failed = 0, live, i;
+	int status;
+	pid_t pid;
+
+	for (live = 0; live < options->jobs; live++) {
+		workers[live].next = options->seed + live;
+		start_worker(options, &workers[live]);
+	}
+	while (live && (pid = wait(&status)) > 0) {
+		struct worker *worker = worker_of(workers, options->jobs, pid);
+
+		if (!worker)
+			continue;
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+			live--;
+			continue;
+		}
+		failed++;
+		(void)printf("FAILED seed %llu%s\n", (unsigned long long)worker->seed,
+			     WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? " (too long)"
+										: "");
+		start_worker(options, worker);
+	}
+	for (i = 1; i < options->jobs; i++) {
+		add(&workers[0].sum, &workers[i].sum);
+		workers[0].done += workers[i].done;
+	}
+	return failed;
+}
+
+static void usage(void)
+{
+	(void)printf(
+		"sim [--seed N] [--count N] [--jobs N] [--verbose 0..4] [--hash]\n"
+		"Runs seeds N, N+1, ... of simulated meshes; a failing seed prints its reason, "
+		"and repeats exactly.\n"
+		"--verbose 1: crashes and starts; 2: faults and events; 3: SQL and logs; 4: "
+		"bytes. --hash: the trace hash of each seed.\n");
+}
+
+static bool parse(struct options *options, int argc, char **argv)
+{
+	static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
+					      {"count", required_argument, NULL, 'n'},
+					      {"jobs", required_argument, NULL, 'j'},
+					      {"verbose", required_argument, NULL, 'v'},
+					      {"hash", no_argument, NULL, 'h'},
+					      {NULL, 0, NULL, 0}};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "s:n:j:v:h", longs, NULL)) != -1) {
+		if (option == 's')
+			options->seed = strtoull(optarg, NULL, 10);
+		else if (option == 'n')
+			options->count = strtoull(optarg, NULL, 10);
+		else if (option == 'j')
+			options->jobs = strtoull(optarg, NULL, 10);
+		else if (option == 'v')
+			options->verbose = atoi(optarg);
+		else if (option == 'h')
+			options->hash = true;
+		else
+			return false;
+	}
+	return optind == argc && options->count && options->jobs && options->jobs <= 64;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {.seed = 1, .count = 1, .jobs = 1};
+	double begin = now_seconds();
+	struct worker *workers;
+	uint64_t failed;
+
+	if (!parse(&options, argc, argv)) {
+		usage();
+		return 2;
+	}
+	workers = mmap(NULL, options.jobs * sizeof(*workers), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (workers == MAP_FAILED || sodium_init() < 0)
+		return 2;
+	sim_memory_install();
+	faultdisk_install(wall_of_sqlite, random_of_sqlite);
+	failed = run_all(&options, workers);
+	report(&workers[0].sum, workers[0].done, now_seconds() - begin);
+	(void)printf("%llu passed, %llu failed\n", (unsigned long long)workers[0].done,
+		     (unsigned long long)failed);
+	return failed ? 1 : 0;
+}
