@@ -305,8 +305,14 @@ const struct authority_record *authority_schema_of(const struct p2p_authority *a
 	return group ? group->in_force : NULL;
 }
 
-int p2p_authority_each_schema(const struct p2p_authority *authority,
-			      int (*each)(void *ctx, const struct p2p_signed *record), void *ctx)
+uint64_t p2p_authority_schema_changes(const struct p2p_authority *authority)
+{
+	return authority->schema_changes;
+}
+
+int p2p_authority_each_schema_since(const struct p2p_authority *authority, uint64_t since,
+				    int (*each)(void *ctx, const struct p2p_signed *record),
+				    void *ctx)
 {
 	size_t i;
 	int rc = 0;
@@ -315,10 +321,16 @@ int p2p_authority_each_schema(const struct p2p_authority *authority,
 	for (i = 0; i < authority->tables.count && !rc; i++) {
 		const struct authority_group *table = authority->tables.items[i];
 
-		if (table->in_force)
+		if (table->in_force && table->changed > since)
 			rc = each(ctx, &table->in_force->record);
 	}
 	return rc;
+}
+
+int p2p_authority_each_schema(const struct p2p_authority *authority,
+			      int (*each)(void *ctx, const struct p2p_signed *record), void *ctx)
+{
+	return p2p_authority_each_schema_since(authority, 0, each, ctx);
 }
 
 static int by_hash(const void *a, const void *b)

@@ -109,6 +109,11 @@ const struct p2p_signed *p2p_authority_schema(const struct p2p_authority *author
 int p2p_authority_each_schema(const struct p2p_authority *authority,
 			      int (*each)(void *ctx, const struct p2p_signed *record),
 			      void *ctx) P2P_MUST_CHECK;
+/* How often a record in force was replaced, so far; and those that are in force since then. */
+uint64_t p2p_authority_schema_changes(const struct p2p_authority *authority);
+int p2p_authority_each_schema_since(const struct p2p_authority *authority, uint64_t since,
+				    int (*each)(void *ctx, const struct p2p_signed *record),
+				    void *ctx) P2P_MUST_CHECK;
 /* Heads of the membership DAG: hashes of membership records that count and that no other one that
  * counts names as parent. If there are more than max, every signer has some of his among them. */
 size_t p2p_authority_heads(const struct p2p_authority *authority, struct p2p_hash *out, size_t max);

@@ -66,15 +66,17 @@ struct authority_group {
 	struct p2p_id id;
 	struct authority_record *first;
 	struct authority_record *in_force; /* of a table */
+	uint64_t changed;		   /* number of the change that brought it */
 };
 
 struct p2p_authority {
 	struct authority_record **records; /* owned, in order of arrival */
 	struct authority_record **sorted;  /* by hash */
 	size_t count, cap;
-	size_t bytes;	/* of all records */
-	size_t parents; /* of all membership records */
-	size_t schemas; /* schema records */
+	size_t bytes;		 /* of all records */
+	size_t parents;		 /* of all membership records */
+	size_t schemas;		 /* schema records */
+	uint64_t schema_changes; /* of what is in force */
 	struct p2p_hash mesh, expected, digest;
 	bool has_genesis, has_expected;
 	bool digest_stale, members_stale;

@@ -106,18 +106,27 @@ static void schema_follow(struct p2p_authority *authority, struct authority_reco
 		find_in_force(at->group);
 }
 
-static void schema_count(struct p2p_authority *authority, struct authority_record *at)
+static void schema_put(struct p2p_authority *authority, struct authority_record *at)
 {
 	struct authority_link followed = {at->record.hash, at->link.id};
 	struct authority_group *table = at->group;
 
-	at->counts = true;
-	schema_follow(authority, at);
 	if (p2p_index_find(&authority->followed, &followed))
 		return;
 	group_put(at);
 	if (!table->in_force || p2p_hash_cmp(&at->record.hash, &table->in_force->record.hash) > 0)
 		table->in_force = at;
+}
+
+static void schema_count(struct p2p_authority *authority, struct authority_record *at)
+{
+	const struct authority_record *before = at->group->in_force;
+
+	at->counts = true;
+	schema_follow(authority, at);
+	schema_put(authority, at);
+	if (at->group->in_force != before)
+		at->group->changed = ++authority->schema_changes;
 }
 
 /* --- heads ------------------------------------------------------------------------------------ */

@@ -64,6 +64,7 @@ struct p2p_replica {
 	struct p2p_time checkpoint_at; /* not again before */
 	uint64_t hold_us[2];	       /* longest hold of the lock in this and the last minute */
 	uint64_t hold_minute;
+	uint64_t adopted;  /* changes of schema records whose tables were looked at */
 	bool refused_told; /* that records were refused for want of room */
 	int last_error;
 	char last_error_text[256];
@@ -107,6 +108,8 @@ int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err
 /* Tables of the mesh that this file has and does not replicate yet. create: makes missing ones. */
 int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
 			     struct p2p_error *err) P2P_MUST_CHECK;
+/* The same for records that are in force since it was done last. */
+int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* The application may have changed its schema. */
 int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 

@@ -139,7 +139,7 @@ int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *
 	if (bad < 0)
 		return records_error(err, bad);
 	if (replica->capture && p2p_authority_count(replica->authority) > first)
-		return p2p_replica_adopt_tables(replica, false, err);
+		return p2p_replica_adopt_new(replica, err);
 	return 0;
 }
 

@@ -454,15 +454,23 @@ static int adopt_table(struct adoption *adoption, const struct p2p_signed *recor
 	}
 	if (!rc)
 		rc = p2p_store_enable(replica->store, name, !made, adoption->err);
-	if (rc == P2P_EREFUSED) {
+	/* what is wrong with one member's record is no reason to do without the others' */
+	if (rc && p2p_err_blame(rc) != P2P_BLAME_LOCAL) {
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",
 			"table %s of the mesh cannot be replicated here: %s", name,
-			adoption->err ? adoption->err->msg : p2p_strerror(rc));
+			adoption->err->msg);
 		return 0;
 	}
 	if (!rc)
 		adoption->changed++;
 	return rc;
+}
+
+/* Replicated here, or not wanted; or another table has the name. */
+static bool is_settled(struct p2p_replica *replica, const struct p2p_id *id, const char *name)
+{
+	return p2p_store_table_by_id(replica->store, id) ||
+	       p2p_store_table_by_name(replica->store, name) || is_local(replica, id);
 }
 
 /* What came of the table before it was here is merged again. */
@@ -481,7 +489,7 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
-	if (p2p_store_table_by_id(replica->store, &id) || is_local(replica, &id))
+	if (is_settled(replica, &id, name))
 		return 0;
 	rc = adopt_table(adoption, record, name);
 	return rc ? rc : adopt_again(replica, &id);
@@ -498,7 +506,7 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0;
-	if (p2p_store_table_by_id(replica->store, &id) || is_local(replica, &id))
+	if (is_settled(replica, &id, name))
 		return 0;
 	rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);
 	if (!rc)
@@ -508,21 +516,46 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
+/* since: only records that are in force since that many changes. */
+static int adopt_since(struct adoption *adoption, uint64_t since)
+{
+	struct p2p_replica *replica = adoption->replica;
+	int rc =
+		p2p_authority_each_schema_since(replica->authority, since, adopt_missing, adoption);
+
+	if (rc || !adoption->changed)
+		return rc;
+	adoption->changed = 0;
+	rc = change_begin(replica, adoption->err);
+	if (rc)
+		return rc;
+	rc = p2p_authority_each_schema_since(replica->authority, since, adopt_record, adoption);
+	rc = change_end(replica, rc, adoption->err);
+	if (!rc && adoption->changed)
+		replica->more = true;
+	return rc;
+}
+
 int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create, struct p2p_error *err)
 {
 	struct p2p_error local = {0};
 	struct adoption adoption = {replica, create, err ? err : &local, 0};
-	int rc = p2p_authority_each_schema(replica->authority, adopt_missing, &adoption);
+	uint64_t now = p2p_authority_schema_changes(replica->authority);
+	int rc = adopt_since(&adoption, 0);
 
-	if (rc || !adoption.changed)
-		return rc;
-	adoption.changed = 0;
-	rc = change_begin(replica, adoption.err);
-	if (rc)
-		return rc;
-	rc = p2p_authority_each_schema(replica->authority, adopt_record, &adoption);
-	rc = change_end(replica, rc, adoption.err);
-	if (!rc && adoption.changed)
-		replica->more = true;
+	if (!rc)
+		replica->adopted = now;
+	return rc;
+}
+
+int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err)
+{
+	struct p2p_error local = {0};
+	struct adoption adoption = {replica, false, err ? err : &local, 0};
+	uint64_t now = p2p_authority_schema_changes(replica->authority);
+	int rc = now == replica->adopted ? 0 : adopt_since(&adoption, replica->adopted);
+
+	if (!rc)
+		replica->adopted = now;
 	return rc;
 }

@@ -40,7 +40,7 @@ static int setup(void **state)
 {
 	(void)state;
 	cluster_init(&cluster, 1);
-	cluster_share(&cluster, "CREATE TABLE t(a PRIMARY KEY)");
+	cluster_share(&cluster, "CREATE TABLE t(a PRIMARY KEY, b)");
 	return 0;
 }
 
@@ -210,6 +210,74 @@ static void records_without_room_do_not_stop_the_others(void **state)
 		membership_record_free(&batch[added]);
 }
 
+/* Bytes that the library asks for to take one record more. */
+static uint64_t cost(const struct member *founder, uint32_t number)
+{
+	struct p2p_id table = membership_id(number);
+	struct membership_schema schema = {.by = founder, .table = &table, .text_len = 1000};
+	struct member_record record;
+	uint64_t before;
+	size_t added;
+
+	membership_describe(&record, &cluster.mesh, &schema);
+	before = memfault_bytes();
+	assert_int_equal(add_batch(&record, 1, &added), 0);
+	assert_int_equal(added, 1);
+	before = memfault_bytes() - before;
+	membership_record_free(&record);
+	return before;
+}
+
+/* Each record that came made the node look through all tables of the mesh. */
+static void a_table_more_costs_the_same_however_many_there_are(void **state)
+{
+	struct member founder = {.signer = cluster.nodes[0].signer};
+	uint64_t few = 0, many = 0;
+	uint32_t i;
+
+	(void)state;
+	memcpy(founder.secret, cluster.nodes[0].secret, sizeof(founder.secret));
+	for (i = 0; i < 320; i++) {
+		uint64_t bytes = cost(&founder, i + 1);
+
+		few += i < 20 ? bytes : 0;
+		many += i >= 300 ? bytes : 0;
+	}
+	assert_true(many < 2 * few);
+}
+
+/* One that may write says nonsense of tables: of one whose name another table has here, and of one
+ * that nobody can make. It made taking any record fail, here and at whoever joined. */
+static void nonsense_about_tables_stops_nobody(void **state)
+{
+	static const char *const names[] = {"t", "nobody_can_make_it", "sqlite_x", ""};
+	struct member founder = {.signer = cluster.nodes[0].signer};
+	struct member_record record;
+	size_t added, i;
+
+	(void)state;
+	memcpy(founder.secret, cluster.nodes[0].secret, sizeof(founder.secret));
+	for (i = 0; i < 4; i++) {
+		struct p2p_id table = membership_id((uint32_t)i);
+		struct membership_schema schema = {.by = &founder,
+						   .table = &table,
+						   .text_len = 10,
+						   .name = names[i]};
+
+		membership_describe(&record, &cluster.mesh, &schema);
+		assert_int_equal(add_batch(&record, 1, &added), 0);
+		membership_record_free(&record);
+		membership_unknown(&record, &cluster.mesh, &founder, i, 0);
+		assert_int_equal(add_batch(&record, 1, &added), 0);
+		membership_record_free(&record);
+	}
+	(void)cluster_join(&cluster); /* or it says what is wrong, and ends */
+	cluster_connect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0, "INSERT INTO t VALUES(1, 2)");
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+}
+
 /* Of a version with other shares: what there is no room for stays in the file, the rest counts. */
 static void a_log_with_more_than_there_is_room_for_opens(void **state)
 {
@@ -246,6 +314,8 @@ int main(void)
 		CASE(what_could_not_be_stored_is_taken_back),
 		CASE(what_could_not_be_stored_of_a_batch_is_taken_back),
 		CASE(records_without_room_do_not_stop_the_others),
+		CASE(a_table_more_costs_the_same_however_many_there_are),
+		CASE(nonsense_about_tables_stops_nobody),
 		CASE(a_log_with_more_than_there_is_room_for_opens),
 	};
 

@@ -152,10 +152,10 @@ void membership_describe(struct member_record *out, const struct p2p_hash *mesh,
 			 const struct membership_schema *schema)
 {
 	char *text = malloc(schema->text_len + 1);
-	static char name[] = "t";
+	char *name = strdup(schema->name ? schema->name : "t");
 	P2p__V1__Schema body;
 
-	must(!text);
+	must(!text || !name);
 	memset(text, 'x', schema->text_len);
 	text[schema->text_len] = '\0';
 	p2p__v1__schema__init(&body);
@@ -168,6 +168,7 @@ void membership_describe(struct member_record *out, const struct p2p_hash *mesh,
 		body.predecessor = p2p_field(schema->before->bytes, P2P_HASH_BYTES);
 	pack_and_sign(out, mesh, schema->by, P2P__V1__RECORD_KIND__RECORD_SCHEMA, &body.base);
 	free(text);
+	free(name);
 }
 
 void membership_unknown(struct member_record *out, const struct p2p_hash *mesh,

@@ -39,11 +39,12 @@ void membership_name(char out[MEMBERSHIP_NAME_BYTES], uint32_t nonce);
 /* nonce stands where the predecessor does. */
 void membership_certify(struct member_record *out, const struct p2p_hash *mesh,
 			const struct member *by, const struct p2p_id *replica, uint32_t nonce);
-/* before NULL: follows none. text_len: bytes of the CREATE text. */
+/* before NULL: follows none. text_len: bytes of the CREATE text, which is none. name NULL: "t". */
 struct membership_schema {
 	const struct member *by;
 	const struct p2p_id *table;
 	const struct p2p_hash *before;
+	const char *name;
 	size_t text_len;
 	uint32_t nonce;
 };

@@ -248,6 +248,26 @@ static void by_admissions_of_one_who_may_not(uint32_t count)
 	assert_int_equal(p2p_authority_member_count(authority), 5 + count);
 }
 
+static void by_schema_records_of_one_who_may_not(uint32_t count)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++) {
+		struct p2p_id table = membership_id(i);
+		struct membership_schema schema = {.by = &people[STRANGER],
+						   .table = &table,
+						   .before = &genesis.hash};
+		struct member_record record;
+
+		membership_describe(&record, &genesis.hash, &schema);
+		assert_int_equal(take(&record), 0);
+		ask(false);
+	}
+	assert_int_equal(admit(&people[ADMIN], &people[STRANGER], P2P__V1__ROLE__ROLE_WRITER, 0),
+			 0);
+	ask(true);
+}
+
 static void by_parents(uint32_t count)
 {
 	static struct p2p_hash parents[P2P_RECORD_PARENTS_MAX];
@@ -288,6 +308,7 @@ static void work_grows_with_the_records(void **state)
 		     {"admissions", by_admissions},
 		     {"backward chain", by_a_chain_of_admins_that_comes_backwards},
 		     {"admissions without right", by_admissions_of_one_who_may_not},
+		     {"schemas without right", by_schema_records_of_one_who_may_not},
 		     {"parents", by_parents}};
 	uint64_t small, big;
 	size_t i;
@@ -353,12 +374,27 @@ static void a_full_set_still_knows_its_records(void **state)
 	assert_int_equal(p2p_authority_count(authority), P2P_RECORDS_MAX);
 }
 
+/* What strangers and members have is part of the whole. */
+static void a_full_set_is_full_whoever_filled_it(void **state)
+{
+	size_t taken;
+
+	(void)state;
+	taken = fill(&people[STRANGER], 0);
+	taken += fill(&people[WRITER], 0);
+	taken += fill(&people[FOUNDER], 0);
+	assert_int_equal(taken + 4, P2P_RECORDS_MAX);
+	assert_int_equal(p2p_authority_count(authority), P2P_RECORDS_MAX);
+}
+
 static void the_bytes_of_all_records_are_bounded(void **state)
 {
 	size_t taken;
 
 	(void)state;
-	taken = fill(&people[FOUNDER], P2P_RECORD_BODY_MAX - 4);
+	taken = fill(&people[STRANGER], P2P_RECORD_BODY_MAX - 4);
+	taken += fill(&people[WRITER], P2P_RECORD_BODY_MAX - 4);
+	taken += fill(&people[FOUNDER], P2P_RECORD_BODY_MAX - 4);
 	assert_int_equal(taken, P2P_RECORDS_BYTES_MAX / P2P_RECORD_BODY_MAX - 1);
 	assert_int_equal(junk(&people[FOUNDER], P2P_RECORD_BODY_MAX - 4, 0), P2P_AUTHORITY_KNOWN);
 	assert_int_equal(junk(&people[FOUNDER], P2P_RECORD_BODY_MAX - 3, 0), P2P_ETOOBIG);
@@ -488,6 +524,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(work_grows_with_the_records),
 		CASE(a_full_set_still_knows_its_records),
+		CASE(a_full_set_is_full_whoever_filled_it),
 		CASE(the_bytes_of_all_records_are_bounded),
 		CASE(a_members_junk_leaves_room_for_the_others),
 		CASE(a_members_bytes_leave_room_for_the_others),

@@ -406,6 +406,31 @@ static void compare_use(struct p2p_authority *authority)
 	assert_int_equal(authority->strangers.use.records, strangers);
 }
 
+static int by_hash(const void *a, const void *b)
+{
+	return p2p_hash_cmp(a, b);
+}
+
+static void compare_digest(struct p2p_authority *authority, const struct twin *twin)
+{
+	struct p2p_hash hashes[RECORDS_MAX], digest, expected;
+	struct p2p_hasher hasher;
+	size_t i, bytes = 0;
+
+	for (i = 0; i < twin->count; i++) {
+		hashes[i] = twin->facts[i]->record.hash;
+		bytes += twin->facts[i]->record.raw.len;
+	}
+	qsort(hashes, twin->count, sizeof(hashes[0]), by_hash);
+	p2p_hasher_init(&hasher, "p2pnode/members/1", P2P_HASH_BYTES);
+	for (i = 0; i < twin->count; i++)
+		p2p_hasher_add(&hasher, hashes[i].bytes, P2P_HASH_BYTES);
+	p2p_hasher_final(&hasher, expected.bytes, P2P_HASH_BYTES);
+	p2p_authority_digest(authority, &digest);
+	assert_memory_equal(&digest, &expected, sizeof(digest));
+	assert_int_equal(authority->bytes, bytes);
+}
+
 static void compare(struct p2p_authority *authority, struct twin *twin)
 {
 	assert_int_equal(p2p_authority_count(authority), twin->count);
@@ -415,6 +440,7 @@ static void compare(struct p2p_authority *authority, struct twin *twin)
 	compare_schemas(authority, twin);
 	compare_heads(authority, twin);
 	compare_use(authority);
+	compare_digest(authority, twin);
 }
 
 /* --- the tests -------------------------------------------------------------------------------- */
