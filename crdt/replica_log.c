@@ -105,8 +105,11 @@ static int log_commit(void *ctx)
 	struct p2p_error err = {0};
 	int rc = p2p_sidelog_commit(replica->sidelog, &err);
 
-	if (rc)
+	if (rc) {
 		p2p_log(replica->config.log, P2P_LOG_ERROR, "crdt", "%s", err.msg);
+		/* it may be in the log all the same, and the engine would not know */
+		p2p_replica_break(replica);
+	}
 	return rc;
 }
 

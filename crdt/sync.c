@@ -260,7 +260,7 @@ void p2p_sync_hold(struct p2p_sync *sync, const struct p2p_id *id, int code)
 
 /* --- what is next ----------------------------------------------------------------------------- */
 
-static bool replica_pending(const struct p2p_sync *sync, const struct sync_replica *replica)
+bool sync_pending(const struct p2p_sync *sync, const struct sync_replica *replica)
 {
 	return !replica->held && replica->loaded && replica->verified > replica->merged.seq &&
 	       p2p_id_cmp(&replica->id, &sync->config.replica) != 0;
@@ -271,7 +271,7 @@ void sync_tell_ready(struct p2p_sync *sync)
 	size_t i;
 
 	for (i = 0; i < sync->replica_count; i++)
-		if (replica_pending(sync, sync->replicas[i])) {
+		if (sync_pending(sync, sync->replicas[i])) {
 			sync->config.callbacks.ready(sync->config.callbacks.ctx);
 			return;
 		}
@@ -339,10 +339,12 @@ static bool replica_ready(struct p2p_sync *sync, struct sync_replica *replica)
 {
 	struct p2p_header header;
 
-	if (!replica_pending(sync, replica))
+	if (!sync_pending(sync, replica))
 		return false;
-	if (!replica->group.last && group_look(sync, replica))
-		return false; /* the log cannot be read: the owner meets that too */
+	if (!replica->group.last && group_look(sync, replica)) {
+		sync->look_again = true;
+		return false;
+	}
 	if (!replica->blocked.seq)
 		return true;
 	if (!covered(sync, &replica->blocked))
@@ -362,8 +364,10 @@ bool p2p_sync_next_ready(struct p2p_sync *sync, struct p2p_sync_group *out)
 		struct sync_replica *replica = sync->replicas[(sync->ready_next + i) % count];
 
 		/* what was stored before this process began */
-		if (!replica->loaded && sync_load(sync, replica))
+		if (!replica->loaded && sync_load(sync, replica)) {
+			sync->look_again = true;
 			continue;
+		}
 		if (replica_ready(sync, replica)) {
 			sync->ready_next = (sync->ready_next + i + 1) % count;
 			*out = replica->group;
@@ -381,6 +385,10 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 	struct p2p_time next;
 
 	sync->now_ms = now.ms;
+	if (sync->look_again) {
+		sync->look_again = false;
+		sync->config.callbacks.ready(sync->config.callbacks.ctx);
+	}
 	next.ms = sync_pull(sync);
 	p2p_list_for_each (at, tmp, &sync->peers) {
 		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);

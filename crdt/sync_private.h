@@ -149,6 +149,7 @@ struct p2p_sync {
 	uint64_t now_ms, second_ms;
 	struct p2p_key liars[SYNC_LIARS_MAX]; /* zero: none; the oldest makes room */
 	size_t liar_next;
+	bool look_again; /* the log could not be read when something was looked for to merge */
 	struct p2p_buf header, signature, data; /* scratch */
 };
 
@@ -165,6 +166,8 @@ int sync_send(struct p2p_sync *sync, struct sync_peer *peer, enum p2p_class cls,
 	      enum p2p_message_type type, const ProtobufCMessage *message) P2P_MUST_CHECK;
 /* Something may be mergeable now. */
 void sync_tell_ready(struct p2p_sync *sync);
+/* Complete, and not merged. */
+bool sync_pending(const struct p2p_sync *sync, const struct sync_replica *replica);
 /* Highest seq that can be served: own: frozen; others: complete and verified. */
 uint64_t sync_servable(struct p2p_sync *sync, const struct p2p_id *id);
 

@@ -126,6 +126,9 @@ int sync_load(struct p2p_sync *sync, struct sync_replica *replica)
 		sync_unverified_set(sync, replica,
 				    replica->unverified + (uint64_t)segment * P2P_SEGMENT_BYTES);
 	replica->loaded = true;
+	/* the file may be older than the log (a power cut), of a replica that it does not name */
+	if (sync_pending(sync, replica))
+		sync->config.callbacks.ready(sync->config.callbacks.ctx);
 	return 0;
 }
 
