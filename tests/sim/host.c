@@ -101,6 +101,8 @@ static void on_event(void *ctx, const p2p_node_event *event)
 	sim_note(host->sim, event->type == P2P_EV_MERGED || event->type == P2P_EV_PROGRESS ? 3 : 2,
 		 "host %zu: event %d code %d %.16s %s", host->index, event->type, event->code,
 		 event->node, event->text);
+	if (host->sim->told)
+		host->sim->told(host, event);
 	switch (event->type) {
 	case P2P_EV_JOINED:
 		host->joined = true;
@@ -222,7 +224,8 @@ void sim_host_found(struct sim_host *host)
 	int rc;
 
 	sim_app_open(host);
-	if (sqlite3_exec(host->app, sim_schema, NULL, NULL, NULL) != SQLITE_OK)
+	if (sqlite3_exec(host->app, sim->schema ? sim->schema : sim_schema, NULL, NULL, NULL) !=
+	    SQLITE_OK)
 		sim_fail(sim, "schema: %s", sqlite3_errmsg(host->app));
 	host->joined = true;
 	if (!host_open(host))

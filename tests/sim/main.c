@@ -17,28 +17,11 @@
 #include "tests/sim/sim.h"
 
 #define JOIN_MS		 180000
-#define WALL_BASE_MS	 1700000000000ull
 #define SEED_SECONDS_MAX 10
 #define STEP_MS		 250
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
 #define CONVERGE_MS (5 * 15000 + 45000)
-
-static uint64_t sqlite_seed;
-
-static uint64_t wall_of_sqlite(void)
-{
-	return sim_running ? sim_running->wall_base_ms + sim_running->now_ms : WALL_BASE_MS;
-}
-
-static void random_of_sqlite(void *out, size_t len)
-{
-	uint8_t *bytes = out;
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		bytes[i] = (uint8_t)sim_next(&sqlite_seed);
-}
 
 static void join_one(struct sim *sim, void *ctx, uint64_t arg)
 {
@@ -129,18 +112,7 @@ static void converge(struct sim *sim)
 
 static void run_seed(struct sim *sim, uint64_t seed, int verbose)
 {
-	size_t i;
-
-	memset(sim, 0, sizeof(*sim));
-	sim->seed = seed;
-	sim->random = seed * 0x2545f4914f6cdd1dull + 1;
-	sim->now_ms = 1000;
-	sim->wall_base_ms = WALL_BASE_MS;
-	sim->verbose = verbose;
-	sqlite_seed = sim->random;
-	sqlite3_randomness(0, NULL); /* seeded anew by the VFS */
-	(void)crypto_generichash_init(&sim->trace, NULL, 0, sizeof(sim->trace_hash));
-	sim_running = sim;
+	sim_begin(sim, seed, verbose);
 	sim_plan_draw(sim);
 	sim_check_init(sim);
 	make_mesh(sim);
@@ -150,17 +122,8 @@ static void run_seed(struct sim *sim, uint64_t seed, int verbose)
 	sim_plan_heal(sim);
 	converge(sim);
 	sim_check_end(sim);
-	for (i = 0; i < sim->count; i++)
-		sim_host_deinit(&sim->hosts[i]);
-	sim->count = 0;
-	sim_network_deinit(sim);
 	sim_check_deinit(sim);
-	/* datagrams under way */
-	sim_run(sim, sim->now_ms + 10000);
-	sim->stats.virtual_ms = sim->now_ms;
-	(void)crypto_generichash_final(&sim->trace, sim->trace_hash, sizeof(sim->trace_hash));
-	free(sim->heap);
-	sim_running = NULL;
+	sim_end(sim);
 	if (!sim_memory_live())
 		return;
 	(void)fprintf(stderr, "sim: seed %llu: %llu bytes of the nodes were never freed\n",
@@ -385,8 +348,7 @@ int main(int argc, char **argv)
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (workers == MAP_FAILED || sodium_init() < 0)
 		return 2;
-	sim_memory_install();
-	faultdisk_install(wall_of_sqlite, random_of_sqlite);
+	sim_install();
 	failed = run_all(&options, workers);
 	report(&workers[0].sum, workers[0].done, now_seconds() - begin);
 	(void)printf("%llu passed, %llu failed\n", (unsigned long long)workers[0].done,

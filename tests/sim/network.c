@@ -169,7 +169,7 @@ static void schedule(struct end *end, uint64_t due_ms)
 
 static uint64_t latency(struct sim *sim)
 {
-	uint64_t ms = sim_draw(sim, sim->plan.delay_ms + 1);
+	uint64_t ms = sim->plan.delay_least_ms + sim_draw(sim, sim->plan.delay_ms + 1);
 
 	if (sim_strikes(sim, SIM_DELAY))
 		ms += sim_draw(sim, 500);
@@ -385,6 +385,24 @@ void sim_network_cut(struct sim_host *host, bool silent)
 			drop_packets(&link->ends[i]);
 			if (!silent && link->ends[i].host != host)
 				schedule(&link->ends[i], host->sim->now_ms + 1);
+		}
+	}
+}
+
+void sim_network_break(struct sim_host *a, struct sim_host *b)
+{
+	struct sim_link *link;
+	unsigned int i;
+
+	for (link = a->sim->links; link; link = link->next) {
+		const struct sim_host *from = link->ends[0].host, *to = link->ends[1].host;
+
+		if (!(from == a && to == b) && !(from == b && to == a))
+			continue;
+		link->cut = true;
+		for (i = 0; i < 2; i++) {
+			drop_packets(&link->ends[i]);
+			schedule(&link->ends[i], a->sim->now_ms + 1);
 		}
 	}
 }

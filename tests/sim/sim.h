@@ -125,6 +125,7 @@ struct sim_plan {
 	uint64_t storm_ms;
 	uint32_t commits;		/* about so many, of all applications */
 	uint64_t delay_ms;		/* greatest of a link, at rest */
+	uint64_t delay_least_ms;	/* on top of that */
 	uint32_t rate[SIM_FAULT_COUNT]; /* per 10 000 chances; or about so many in the storm */
 	bool faults_while_joining;
 };
@@ -152,10 +153,21 @@ struct sim {
 	struct sim_link *links;			 /* all that live */
 	char ticket[1024];
 	struct sim_registry *registry; /* of check.c */
+	const char *schema;	       /* NULL: sim_schema */
+	bool plain; /* chance makes no difference: no jitter, ids in the order of hosts */
+	void (*told)(struct sim_host *host, const p2p_node_event *event); /* of a node; or NULL */
 	crypto_generichash_state trace;
 	uint8_t trace_hash[16];
 	int verbose; /* 1: what happens; 2: and what nodes say; 3: and all that they log */
 };
+
+/* --- begin.c ---------------------------------------------------------------------------------- */
+
+/* Once for the process. */
+void sim_install(void);
+/* An empty world; it is the one that runs until sim_end(), which takes all hosts away. */
+void sim_begin(struct sim *sim, uint64_t seed, int verbose);
+void sim_end(struct sim *sim);
 
 /* --- world.c ---------------------------------------------------------------------------------- */
 
@@ -199,6 +211,8 @@ void sim_host_watch(struct sim_host *host);
 
 /* All links of a host end. silent: the others hear nothing of it (no power). */
 void sim_network_cut(struct sim_host *host, bool silent);
+/* The links between two hosts break, and what is under way on them is lost. */
+void sim_network_break(struct sim_host *a, struct sim_host *b);
 void sim_network_deinit(struct sim *sim);
 
 /* --- host.c ----------------------------------------------------------------------------------- */

@@ -1,0 +1,61 @@
+/* The beginning and the end of one simulated world, for all programs that run some. */
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define WALL_BASE_MS 1700000000000ull
+
+static uint64_t sqlite_seed;
+
+static uint64_t wall_of_sqlite(void)
+{
+	return sim_running ? sim_running->wall_base_ms + sim_running->now_ms : WALL_BASE_MS;
+}
+
+static void random_of_sqlite(void *out, size_t len)
+{
+	uint8_t *bytes = out;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		bytes[i] = (uint8_t)sim_next(&sqlite_seed);
+}
+
+void sim_install(void)
+{
+	sim_memory_install();
+	faultdisk_install(wall_of_sqlite, random_of_sqlite);
+}
+
+void sim_begin(struct sim *sim, uint64_t seed, int verbose)
+{
+	memset(sim, 0, sizeof(*sim));
+	sim->seed = seed;
+	sim->random = seed * 0x2545f4914f6cdd1dull + 1;
+	sim->now_ms = 1000;
+	sim->wall_base_ms = WALL_BASE_MS;
+	sim->verbose = verbose;
+	sqlite_seed = sim->random;
+	sqlite3_randomness(0, NULL); /* seeded anew by the VFS */
+	(void)crypto_generichash_init(&sim->trace, NULL, 0, sizeof(sim->trace_hash));
+	sim_running = sim;
+}
+
+void sim_end(struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->count; i++)
+		sim_host_deinit(&sim->hosts[i]);
+	sim->count = 0;
+	sim_network_deinit(sim);
+	/* datagrams under way */
+	sim_run(sim, sim->now_ms + 10000);
+	sim->stats.virtual_ms = sim->now_ms;
+	(void)crypto_generichash_final(&sim->trace, sim->trace_hash, sizeof(sim->trace_hash));
+	free(sim->heap);
+	sim->heap = NULL;
+	sim_running = NULL;
+}
