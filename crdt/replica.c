@@ -503,7 +503,7 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 			rc = status_log(replica, out);
 	}
 	p2p_vv_digest(&replica->merged, &out->digest);
-	out->looking = replica->displaced_due && replica->peers;
+	out->looking = replica->displaced_due;
 	out->waiting = p2p_store_waiting_count(replica->store);
 	out->parked = p2p_store_parked_count(replica->store);
 	out->hold_us_max = replica->hold_us[0] > replica->hold_us[1] ? replica->hold_us[0]

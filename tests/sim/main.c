@@ -17,6 +17,7 @@
 #include "tests/sim/sim.h"
 
 #define JOIN_MS		 180000
+#define SEEDS_MAX	 1000
 #define SEED_SECONDS_MAX 10
 #define STEP_MS		 250
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
@@ -133,57 +134,6 @@ static void run_seed(struct sim *sim, uint64_t seed, int verbose)
 
 /* --- the program ------------------------------------------------------------------------------ */
 
-static void add(struct sim_stats *sum, const struct sim_stats *one)
-{
-	size_t i;
-
-	for (i = 0; i < SIM_FAULT_COUNT; i++)
-		sum->faults[i] += one->faults[i];
-	sum->commits += one->commits;
-	sum->failed_commits += one->failed_commits;
-	sum->joins += one->joins;
-	sum->starts += one->starts;
-	sum->dials += one->dials;
-	sum->links += one->links;
-	sum->datagrams += one->datagrams;
-	sum->bytes += one->bytes;
-	sum->virtual_ms += one->virtual_ms;
-	sum->checks += one->checks;
-	sum->changesets += one->changesets;
-	sum->rows += one->rows;
-	sum->twin_rows += one->twin_rows;
-	sum->operations += one->operations;
-	if (one->heal_ms_max > sum->heal_ms_max)
-		sum->heal_ms_max = one->heal_ms_max;
-}
-
-static void report(const struct sim_stats *sum, uint64_t seeds, double seconds)
-{
-	uint64_t total = 0;
-	size_t i;
-
-	for (i = 0; i < SIM_FAULT_COUNT; i++)
-		total += sum->faults[i];
-	(void)printf("%llu seeds in %.1f s (%.1f/s): %.1f h of virtual time, %llu commits (%llu "
-		     "failed), %llu faults\n",
-		     (unsigned long long)seeds, seconds, (double)seeds / seconds,
-		     (double)sum->virtual_ms / 3600000.0, (unsigned long long)sum->commits,
-		     (unsigned long long)sum->failed_commits, (unsigned long long)total);
-	(void)printf("%llu joins, %llu starts, %llu connections, %llu datagrams, %llu bytes on "
-		     "links, %llu operations of disks; %llu checks, %llu changesets, %llu rows, "
-		     "%llu rows of the twin; level at most %llu ms after the last fault\n",
-		     (unsigned long long)sum->joins, (unsigned long long)sum->starts,
-		     (unsigned long long)sum->links, (unsigned long long)sum->datagrams,
-		     (unsigned long long)sum->bytes, (unsigned long long)sum->operations,
-		     (unsigned long long)sum->checks, (unsigned long long)sum->changesets,
-		     (unsigned long long)sum->rows, (unsigned long long)sum->twin_rows,
-		     (unsigned long long)sum->heal_ms_max);
-	for (i = 0; i < SIM_FAULT_COUNT; i++)
-		(void)printf("%s%s %llu", i ? ", " : "faults: ", sim_fault_name((enum sim_fault)i),
-			     (unsigned long long)sum->faults[i]);
-	(void)printf("\n");
-}
-
 static double now_seconds(void)
 {
 	struct timespec now;
@@ -196,13 +146,15 @@ static double now_seconds(void)
 struct worker {
 	pid_t pid;
 	uint64_t seed; /* that runs */
-	uint64_t next; /* that it does then */
+	uint64_t next; /* index of the one that it does then */
 	uint64_t done;
 	struct sim_stats sum;
 };
 
 struct options {
 	uint64_t seed, count, jobs;
+	uint64_t list[SEEDS_MAX]; /* of a file; then count of them */
+	bool listed;
 	int verbose;
 	bool hash;
 };
@@ -222,12 +174,13 @@ static _Noreturn void work(const struct options *options, struct worker *worker)
 
 	if (!sim)
 		exit(2);
-	while (worker->next < options->seed + options->count) {
-		worker->seed = worker->next;
+	while (worker->next < options->count) {
+		worker->seed = options->listed ? options->list[worker->next]
+					       : options->seed + worker->next;
 		worker->next += options->jobs;
 		(void)alarm(SEED_SECONDS_MAX);
 		run_seed(sim, worker->seed, options->verbose);
-		add(&worker->sum, &sim->stats);
+		sim_stats_add(&worker->sum, &sim->stats);
 		worker->done++;
 		if (options->hash)
 			print_hash(sim);
@@ -271,7 +224,7 @@ static uint64_t run_all(const struct options *options, struct worker *workers)
 	pid_t pid;
 
 	for (live = 0; live < options->jobs; live++) {
-		workers[live].next = options->seed + live;
+		workers[live].next = live;
 		start_worker(options, &workers[live]);
 	}
 	while (live && (pid = wait(&status)) > 0) {
@@ -290,16 +243,35 @@ static uint64_t run_all(const struct options *options, struct worker *workers)
 		start_worker(options, worker);
 	}
 	for (i = 1; i < options->jobs; i++) {
-		add(&workers[0].sum, &workers[i].sum);
+		sim_stats_add(&workers[0].sum, &workers[i].sum);
 		workers[0].done += workers[i].done;
 	}
 	return failed;
 }
 
+/* Lines "SEED what it found"; "#" begins a comment. */
+static bool read_seeds(struct options *options, const char *path)
+{
+	FILE *file = fopen(path, "r");
+	char line[300];
+
+	if (!file) {
+		perror(path);
+		return false;
+	}
+	options->listed = true;
+	options->count = 0;
+	while (fgets(line, sizeof(line), file))
+		if (line[0] >= '0' && line[0] <= '9' && options->count < SEEDS_MAX)
+			options->list[options->count++] = strtoull(line, NULL, 10);
+	(void)fclose(file);
+	return true;
+}
+
 static void usage(void)
 {
 	(void)printf(
-		"sim [--seed N] [--count N] [--jobs N] [--verbose 0..4] [--hash]\n"
+		"sim [--seed N] [--count N] [--seeds FILE] [--jobs N] [--verbose 0..4] [--hash]\n"
 		"Runs seeds N, N+1, ... of simulated meshes; a failing seed prints its reason, "
 		"and repeats exactly.\n"
 		"--verbose 1: crashes and starts; 2: faults and events; 3: SQL and logs; 4: "
@@ -310,18 +282,22 @@ static bool parse(struct options *options, int argc, char **argv)
 {
 	static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
 					      {"count", required_argument, NULL, 'n'},
+					      {"seeds", required_argument, NULL, 'f'},
 					      {"jobs", required_argument, NULL, 'j'},
 					      {"verbose", required_argument, NULL, 'v'},
 					      {"hash", no_argument, NULL, 'h'},
 					      {NULL, 0, NULL, 0}};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "s:n:j:v:h", longs, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:n:f:j:v:h", longs, NULL)) != -1) {
 		if (option == 's')
 			options->seed = strtoull(optarg, NULL, 10);
 		else if (option == 'n')
 			options->count = strtoull(optarg, NULL, 10);
-		else if (option == 'j')
+		else if (option == 'f') {
+			if (!read_seeds(options, optarg))
+				return false;
+		} else if (option == 'j')
 			options->jobs = strtoull(optarg, NULL, 10);
 		else if (option == 'v')
 			options->verbose = atoi(optarg);
@@ -350,7 +326,7 @@ int main(int argc, char **argv)
 		return 2;
 	sim_install();
 	failed = run_all(&options, workers);
-	report(&workers[0].sum, workers[0].done, now_seconds() - begin);
+	sim_report(&workers[0].sum, workers[0].done, failed, now_seconds() - begin);
 	(void)printf("%llu passed, %llu failed\n", (unsigned long long)workers[0].done,
 		     (unsigned long long)failed);
 	return failed ? 1 : 0;

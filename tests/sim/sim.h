@@ -253,6 +253,11 @@ void sim_plan_start(struct sim *sim);
 /* Everything that is broken is mended. */
 void sim_plan_heal(struct sim *sim);
 
+/* --- report.c --------------------------------------------------------------------------------- */
+
+void sim_stats_add(struct sim_stats *sum, const struct sim_stats *one);
+void sim_report(const struct sim_stats *sum, uint64_t seeds, uint64_t failed, double seconds);
+
 /* --- check.c ---------------------------------------------------------------------------------- */
 
 void sim_check_init(struct sim *sim);
