@@ -5,31 +5,17 @@
  * The replica must refuse by closing that session only; nothing of the liar's may be taken for
  * another's; no local error, no lost own change; the database is whole and verifies; and an honest
  * member that comes afterwards is served and merged as if nothing had been. */
-#include <sodium.h>
 #include <sqlite3.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "crdt/replica.h"
-#include "crdt/schema.h"
-#include "proto/limits.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/victim.h"
 
-#define LEN_MAX	    320
-#define POOL_MAX    10
-#define FILE_MAX    (4 * 1024 * 1024)
-#define BODY_MAX    (160 * 1024)
-#define TABLES	    3
-#define LIAR_PEER   1
-#define HONEST_PEER 2
+#define LEN_MAX	 320
+#define POOL_MAX 10
+#define BODY_MAX (160 * 1024)
 
-/* Who is who: the victim founded the mesh; the liar has two replicas. */
-enum { VICTIM, LIAR, HONEST, READER, NODES };
-enum { REPLICA_A, REPLICA_B, REPLICA_HONEST, REPLICA_READER, REPLICAS };
-
+/* What the liar has made. */
 struct made {
 	struct p2p_id replica;
 	uint64_t seq;
@@ -38,389 +24,12 @@ struct made {
 	struct p2p_buf raw, body;
 };
 
-struct file {
-	const char *name;
-	uint8_t *data;
-	size_t len;
-};
-
-static char dir[64], state_dir[80], db_path[80];
-static uint8_t secrets[NODES][64];
-static struct p2p_signer signers[NODES];
-static struct p2p_id replicas[REPLICAS];
-static struct p2p_schema_ref schemas[TABLES];
-static struct p2p_table described[TABLES];
-static struct p2p_hash mesh;
-static struct p2p_id own_replica;
-static struct file files[] = {{"app.db", NULL, 0},
-			      {"state/log.db", NULL, 0},
-			      {"state/mark", NULL, 0}};
-static const char *const leftovers[] = {"app.db-wal", "app.db-shm", "state/log.db-wal",
-					"state/log.db-shm"};
-
-static struct fuzz_world world;
-static struct p2p_env env;
-static struct p2p_replica *replica;
-static sqlite3 *application;
 static struct made pool[POOL_MAX];
 static size_t pool_count;
-static struct {
-	bool up, busy, bad;
-	uint64_t messages;
-} peers[3];
-static uint64_t honest_acked, written;
-
-static _Noreturn void broken(const char *what, int rc, const struct p2p_error *err)
-{
-	(void)fprintf(stderr, "sync: %s: %s (%s)\n", what, p2p_err_name(rc), err ? err->msg : "");
-	abort();
-}
-
-static void must(const char *what, int rc, const struct p2p_error *err)
-{
-	if (rc)
-		broken(what, rc, err);
-}
-
-/* --- the victim's callbacks ------------------------------------------------------------------- */
-
-static int on_send(void *ctx, p2p_sync_peer peer, enum p2p_class cls, enum p2p_message_type type,
-		   const ProtobufCMessage *message)
-{
-	struct p2p_buf buf;
-
-	(void)ctx;
-	p2p_require(peer < p2p_array_len(peers));
-	p2p_require(peers[peer].up);
-	if (peers[peer].busy && cls != P2P_CLASS_CONTROL)
-		return P2P_EBUSY;
-	p2p_buf_init(&buf, P2P_MESSAGE_MAX);
-	fuzz_ok(p2p_message_pack(&buf, type, message));
-	p2p_buf_deinit(&buf);
-	peers[peer].messages++;
-	if (type == P2P_MSG_ACK && peer == HONEST_PEER) {
-		const P2p__V1__Ack *ack = (const P2p__V1__Ack *)message;
-
-		if (ack->n_durable)
-			honest_acked = ack->durable[0]->seq;
-	}
-	return 0;
-}
-
-static void on_event(void *ctx, const struct p2p_sync_event *event)
-{
-	(void)ctx;
-	/* nobody else has our key, or an honest one's */
-	p2p_require(event->kind != P2P_SYNC_SELF_AHEAD);
-	/* closed when the engine is not on the stack; 0: a replica whose changes are nonsense */
-	if (event->kind == P2P_SYNC_BAD_PEER && event->peer) {
-		p2p_require(event->peer == LIAR_PEER);
-		peers[event->peer].bad = true;
-	}
-	if (event->kind == P2P_SYNC_FORK) {
-		p2p_require(p2p_id_cmp(&event->replica, &own_replica) != 0);
-		p2p_require(p2p_id_cmp(&event->replica, &replicas[REPLICA_HONEST]) != 0);
-	}
-}
-
-static void on_merged(void *ctx, const struct p2p_id *id, uint64_t seq, uint64_t rows)
-{
-	(void)ctx;
-	(void)seq;
-	(void)rows;
-	p2p_require(p2p_id_cmp(id, &replicas[REPLICA_READER]) != 0);
-	p2p_require(p2p_id_cmp(id, &own_replica) != 0);
-}
-
-static void open_replica(bool create)
-{
-	struct p2p_replica_config config = {
-		.db_path = db_path,
-		.state_dir = state_dir,
-		.env = &env,
-		.signer = &signers[VICTIM],
-		.callbacks = {NULL, on_send, on_event, on_merged, NULL},
-		.create_db = create,
-		.apply_interval_ms = 100,
-	};
-	struct p2p_error err = {0};
-
-	must("open", p2p_replica_open(&config, &replica, NULL, &err), &err);
-}
-
-static void sql(const char *text)
-{
-	char *error = NULL;
-
-	if (!application && (sqlite3_open(db_path, &application) != SQLITE_OK ||
-			     sqlite3_busy_timeout(application, 1000) != SQLITE_OK))
-		broken("open the application's database", P2P_EIO, NULL);
-	if (sqlite3_exec(application, text, NULL, NULL, &error) != SQLITE_OK) {
-		/* it may break its own constraints, and no more */
-		p2p_require(sqlite3_errcode(application) == SQLITE_CONSTRAINT);
-		sqlite3_free(error);
-	}
-}
-
-/* --- the mesh, and how its files were --------------------------------------------------------- */
-
-static void path_of(char out[128], const char *name)
-{
-	(void)snprintf(out, 128, "%s/%s", dir, name);
-}
-
-static void files_read(void)
-{
-	char path[128];
-	FILE *file;
-	size_t i;
-
-	for (i = 0; i < p2p_array_len(files); i++) {
-		path_of(path, files[i].name);
-		file = fopen(path, "rb");
-		files[i].data = malloc(FILE_MAX);
-		p2p_require(file && files[i].data);
-		files[i].len = fread(files[i].data, 1, FILE_MAX, file);
-		p2p_require(files[i].len > 0 && files[i].len < FILE_MAX);
-		(void)fclose(file);
-	}
-}
-
-/* In place: the mark knows the file by its inode. */
-static void files_write(void)
-{
-	char path[128];
-	FILE *file;
-	size_t i;
-
-	for (i = 0; i < p2p_array_len(leftovers); i++) {
-		path_of(path, leftovers[i]);
-		(void)unlink(path);
-	}
-	for (i = 0; i < p2p_array_len(files); i++) {
-		path_of(path, files[i].name);
-		file = fopen(path, "wb");
-		p2p_require(file && fwrite(files[i].data, 1, files[i].len, file) == files[i].len);
-		p2p_require(fclose(file) == 0);
-	}
-}
-
-static void add_record(const struct p2p_buf *record)
-{
-	struct p2p_error err = {0};
-
-	must("add a record", p2p_replica_add_record(replica, record->data, record->len, &err),
-	     &err);
-}
-
-static void admit(size_t node, uint32_t role)
-{
-	struct p2p_admission admission = {.node = signers[node].node,
-					  .wrap_key = signers[node].wrap_key,
-					  .noise_key = signers[node].noise_key,
-					  .role = role,
-					  .max_format = P2P_FORMAT,
-					  .name = "node"};
-	struct p2p_buf record;
-
-	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
-	fuzz_ok(p2p_authority_make_admission(p2p_replica_authority(replica), &record,
-					     &signers[VICTIM], &admission));
-	add_record(&record);
-	p2p_buf_deinit(&record);
-}
-
-static void certify(size_t node, size_t which)
-{
-	struct p2p_buf record;
-
-	memset(replicas[which].bytes, (int)which + 1, P2P_ID_BYTES);
-	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
-	fuzz_ok(p2p_authority_make_certificate(p2p_replica_authority(replica), &record,
-					       &signers[node], &replicas[which], NULL));
-	add_record(&record);
-	p2p_buf_deinit(&record);
-}
-
-static void world_reset(void)
-{
-	memset(&world, 0, sizeof(world));
-	world.now_ms = 1000;
-	world.wall_ms = 1700000000000;
-	world.random = 5;
-}
-
-static void peer_down(p2p_sync_peer peer)
-{
-	if (peers[peer].up)
-		p2p_replica_peer_down(replica, peer);
-	peers[peer].up = peers[peer].bad = false;
-}
-
-static void step(void)
-{
-	struct p2p_time next = {0};
-	struct p2p_error err = {0};
-	bool changed;
-	size_t i;
-
-	if (p2p_replica_file_moved(replica))
-		must("poll", p2p_replica_poll(replica, &changed, &err), &err);
-	for (i = 0; i < 50 && next.ms <= world.now_ms; i++)
-		must("step", p2p_replica_step(replica, &next, &err), &err);
-	if (peers[LIAR_PEER].bad)
-		peer_down(LIAR_PEER);
-}
-
-static void pass(uint64_t ms)
-{
-	world.now_ms += ms;
-	step();
-}
-
-static void init(void)
-{
-	static const uint32_t roles[NODES] = {0, P2P__V1__ROLE__ROLE_WRITER,
-					      P2P__V1__ROLE__ROLE_WRITER,
-					      P2P__V1__ROLE__ROLE_READER};
-	struct p2p_error err = {0};
-	size_t i;
-
-	env = fuzz_env(&world);
-	world_reset();
-	(void)snprintf(dir, sizeof(dir), "%s/p2p-fuzz-XXXXXX",
-		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	p2p_require(mkdtemp(dir) != NULL);
-	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", dir);
-	(void)snprintf(db_path, sizeof(db_path), "%s/app.db", dir);
-	p2p_require(mkdir(state_dir, 0700) == 0);
-	for (i = 0; i < NODES; i++) {
-		uint8_t seed[32];
-
-		memset(seed, (int)i + 1, sizeof(seed));
-		p2p_require(crypto_sign_seed_keypair(signers[i].node.bytes, secrets[i], seed) == 0);
-		signers[i].secret = secrets[i];
-		memset(signers[i].wrap_key.bytes, (int)i + 10, P2P_KEY_BYTES);
-		memset(signers[i].noise_key.bytes, (int)i + 20, P2P_KEY_BYTES);
-	}
-	open_replica(true);
-	sql("CREATE TABLE note(k TEXT PRIMARY KEY, v INTEGER, w UNIQUE) WITHOUT ROWID;"
-	    "CREATE TABLE item(id INTEGER PRIMARY KEY, a, b TEXT DEFAULT 'b');"
-	    "CREATE TABLE pair(a, b REAL NOT NULL DEFAULT 1, PRIMARY KEY(a, b));"
-	    "INSERT INTO note VALUES('one', 1, 1), ('two', 2, 2); INSERT INTO item VALUES(1, 'x', 'y');"
-	    "INSERT INTO pair VALUES(1, 2)");
-	must("found", p2p_replica_found(replica, "app.db", &err), &err);
-	must("enable", p2p_replica_enable(replica, NULL, 0, NULL, 0, &err), &err);
-	mesh = *p2p_authority_mesh(p2p_replica_authority(replica));
-	for (i = 1; i < NODES; i++)
-		admit(i, roles[i]);
-	certify(LIAR, REPLICA_A);
-	certify(LIAR, REPLICA_B);
-	certify(HONEST, REPLICA_HONEST);
-	certify(READER, REPLICA_READER);
-	must("freeze", p2p_replica_freeze(replica, &err), &err);
-	own_replica = *p2p_replica_id(replica);
-	for (i = 0; i < TABLES; i++) {
-		static const char *const names[TABLES] = {"note", "item", "pair"};
-		const struct p2p_table *table =
-			p2p_store_table_by_name(p2p_replica_store(replica), names[i]);
-
-		schemas[i] = (struct p2p_schema_ref){table->id, table->schema};
-		must("describe",
-		     p2p_schema_read_table(p2p_store_db(p2p_replica_store(replica)), names[i],
-					   &described[i], &err),
-		     &err);
-	}
-	pass(2000);
-	p2p_require(sqlite3_close(application) == SQLITE_OK);
-	application = NULL;
-	p2p_replica_close(replica);
-	files_read();
-}
-
-static void deinit(void)
-{
-	char path[128];
-	size_t i;
-
-	for (i = 0; i < TABLES; i++)
-		p2p_table_deinit(&described[i]);
-	for (i = 0; i < p2p_array_len(files); i++) {
-		free(files[i].data);
-		path_of(path, files[i].name);
-		(void)unlink(path);
-	}
-	for (i = 0; i < p2p_array_len(leftovers); i++) {
-		path_of(path, leftovers[i]);
-		(void)unlink(path);
-	}
-	(void)rmdir(state_dir);
-	(void)rmdir(dir);
-}
-
-/* --- sessions --------------------------------------------------------------------------------- */
-
-static void peer_up(p2p_sync_peer peer, size_t node, const struct p2p_id *id, struct fuzz_in *in)
-{
-	P2p__V1__Hello hello;
-	int rc;
-
-	if (peers[peer].up)
-		return;
-	p2p__v1__hello__init(&hello);
-	hello.message_version = P2P_MESSAGE_VERSION;
-	hello.replica = p2p_field(id->bytes, P2P_ID_BYTES);
-	hello.wall_ms = world.wall_ms + world.now_ms;
-	hello.credit_bytes = P2P_CREDIT_BYTES;
-	hello.max_format = P2P_FORMAT;
-	if (in) {
-		uint8_t odd = fuzz_u8(in);
-
-		if (odd >= 0xe0)
-			hello.wall_ms = fuzz_number(in);
-		if (odd & 1)
-			hello.credit_bytes = fuzz_number(in);
-		hello.replica.len = odd >= 0xfc ? fuzz_below(in, 17) : P2P_ID_BYTES;
-	}
-	peers[peer].up = true; /* it may be told something from inside */
-	peers[peer].busy = false;
-	rc = p2p_replica_peer_up(replica, peer, &signers[node].node, &hello);
-	if (rc) {
-		p2p_require(in && p2p_err_blame(rc) == P2P_BLAME_PEER);
-		peers[peer].up = false;
-	}
-}
-
-static void receive_bytes(p2p_sync_peer peer, const void *data, size_t len)
-{
-	struct p2p_message message;
-	int rc;
-
-	if (!peers[peer].up || p2p_message_unpack(&message, data, len))
-		return;
-	rc = p2p_replica_receive(replica, peer, &message);
-	p2p_message_deinit(&message);
-	if (!rc)
-		return;
-	/* whoever breaks the protocol loses his session, and nobody else does */
-	if (rc > 0 || p2p_err_blame(rc) != P2P_BLAME_PEER || peer != LIAR_PEER)
-		broken("receive", rc, NULL);
-	peer_down(peer);
-}
-
-static void receive(p2p_sync_peer peer, enum p2p_message_type type, const ProtobufCMessage *message)
-{
-	struct p2p_buf buf;
-
-	p2p_buf_init(&buf, P2P_MESSAGE_MAX);
-	if (p2p_message_pack(&buf, type, message) == 0)
-		receive_bytes(peer, buf.data, buf.len);
-	p2p_buf_deinit(&buf);
-}
 
 /* --- changesets of the liar ------------------------------------------------------------------- */
 
-/* The one of the pool that this replica's next one stands on. */
+/* The one of the pool that this victim.replica's next one stands on. */
 static const struct made *pool_last(const struct p2p_id *id)
 {
 	size_t i;
@@ -440,7 +49,7 @@ static struct p2p_id choose_replica(struct fuzz_in *in)
 		memset(id.bytes, which, P2P_ID_BYTES);
 		return id;
 	}
-	return which >= 0xc0 ? own_replica : replicas[which % REPLICAS];
+	return which >= 0xc0 ? victim.own_replica : victim.replicas[which % REPLICAS];
 }
 
 static void choose_row(struct fuzz_in *in, struct p2p_buf *out)
@@ -454,7 +63,7 @@ static void choose_row(struct fuzz_in *in, struct p2p_buf *out)
 	uint32_t i, from = 1;
 
 	p2p_buf_init(&key, 256);
-	record.table = form % TABLES;
+	record.table = form % VICTIM_TABLES;
 	record.causal_length = 1 + (form >> 4 & 3);
 	record.flags = form & 0x80 ? 0 : P2P_RECORD_BORN;
 	if (record.table == 1) {
@@ -464,12 +73,13 @@ static void choose_row(struct fuzz_in *in, struct p2p_buf *out)
 		from = 0;
 	} else {
 		values[0].len = 3 - (value >> 2 & 1);
-		fuzz_ok(p2p_identity_of_key(&key, &described[record.table], values));
+		fuzz_ok(p2p_identity_of_key(&key, &victim.described[record.table], values));
 		record.identity.key = key.data;
 		record.identity.key_len = key.len;
-		from = described[record.table].key_count;
+		from = victim.described[record.table].key_count;
 	}
-	for (i = from; i < described[record.table].column_count && record.causal_length % 2; i++) {
+	for (i = from; i < victim.described[record.table].column_count && record.causal_length % 2;
+	     i++) {
 		memset(&cells[record.cell_count], 0, sizeof(cells[0]));
 		cells[record.cell_count].column = i;
 		cells[record.cell_count].value.type = P2P_INTEGER;
@@ -555,7 +165,7 @@ static void lie(struct p2p_header *header, struct p2p_hash hashes[4], struct fuz
 		header->min_reader = fuzz_u8(in);
 		return;
 	case 0xf7:
-		header->table_count = fuzz_below(in, TABLES);
+		header->table_count = fuzz_below(in, VICTIM_TABLES);
 		return;
 	case 0xf6:
 		header->row_count = fuzz_number(in);
@@ -581,7 +191,7 @@ static void make(struct fuzz_in *in)
 	p2p_header_init(&header);
 	p2p_buf_init(&made->raw, P2P_HEADER_BYTES_MAX);
 	p2p_buf_init(&made->body, BODY_MAX);
-	made->replica = replicas[who < 0xf0 ? who & 1 : who % REPLICAS];
+	made->replica = victim.replicas[who < 0xf0 ? who & 1 : who % REPLICAS];
 	last = pool_last(&made->replica);
 	if (who & 0x80 && last) /* beside the last one: a fork */
 		last = who & 0x40 && last > pool ? pool_last(&last[-1].replica) : NULL;
@@ -592,12 +202,12 @@ static void make(struct fuzz_in *in)
 	header.seq = last ? last->seq + 1 : 1;
 	if (last)
 		header.prev = last->hash;
-	header.stamp.value = (world.wall_ms + header.seq) << 16 | (who & 0xff);
+	header.stamp.value = (victim.world.wall_ms + header.seq) << 16 | (who & 0xff);
 	header.group_last = group < 0xc0;
 	header.group_pos = header.group_last || !last ? 0 : group & 1;
 	header.segment_bytes = P2P_SEGMENT_BYTES;
-	header.tables = schemas;
-	header.table_count = TABLES;
+	header.tables = victim.schemas;
+	header.table_count = VICTIM_TABLES;
 	header.deps = deps;
 	header.dep_count = choose_deps(in, deps);
 	choose_body(in, &made->body);
@@ -606,9 +216,9 @@ static void make(struct fuzz_in *in)
 	lie(&header, hashes, in);
 	fuzz_ok(p2p_header_pack(&made->raw, &header));
 	made->seq = header.seq;
-	p2p_header_hash(&made->hash, &mesh, made->raw.data, made->raw.len);
+	p2p_header_hash(&made->hash, &victim.mesh, made->raw.data, made->raw.len);
 	/* of others than himself he has no key */
-	p2p_header_sign(&made->signature, &mesh, &made->hash, secrets[LIAR]);
+	p2p_header_sign(&made->signature, &victim.mesh, &made->hash, victim.secrets[LIAR]);
 	if (group == 0xff)
 		made->signature.bytes[9] ^= 1;
 	pool_count++;
@@ -654,7 +264,7 @@ static void send_changes(struct fuzz_in *in)
 			list[1] = &parts[1];
 			changes.parts = list;
 			changes.n_parts = pool[i].body.len > P2P_SEGMENT_BYTES ? 2 : 1;
-			receive(LIAR_PEER, P2P_MSG_CHANGES, &changes.base);
+			victim_receive(LIAR_PEER, P2P_MSG_CHANGES, &changes.base);
 		}
 		return;
 	}
@@ -666,7 +276,7 @@ static void send_changes(struct fuzz_in *in)
 		list[changes.n_parts] = &parts[changes.n_parts];
 	}
 	changes.parts = list;
-	receive(LIAR_PEER, P2P_MSG_CHANGES, &changes.base);
+	victim_receive(LIAR_PEER, P2P_MSG_CHANGES, &changes.base);
 }
 
 static void choose_entry(struct fuzz_in *in, P2p__V1__VectorEntry *out, struct p2p_id *id,
@@ -716,7 +326,7 @@ static void send_have(struct fuzz_in *in)
 	have.n_entries = entries.count;
 	have.full = form & 1;
 	have.want_full = form & 2;
-	receive(LIAR_PEER, P2P_MSG_HAVE, &have.base);
+	victim_receive(LIAR_PEER, P2P_MSG_HAVE, &have.base);
 }
 
 static void send_ack(struct fuzz_in *in)
@@ -729,7 +339,7 @@ static void send_ack(struct fuzz_in *in)
 	ack.durable = entries.list;
 	ack.n_durable = entries.count;
 	ack.credit_bytes = fuzz_number(in);
-	receive(LIAR_PEER, P2P_MSG_ACK, &ack.base);
+	victim_receive(LIAR_PEER, P2P_MSG_ACK, &ack.base);
 }
 
 static void send_want(struct fuzz_in *in)
@@ -748,16 +358,16 @@ static void send_want(struct fuzz_in *in)
 		p2p_field(id.bytes, P2P_ID_BYTES - (form == 0xff));
 	want.from_seq = want_header.seq = reject.have = fuzz_number(in);
 	if (form % 4 == 0) {
-		receive(LIAR_PEER, P2P_MSG_WANT_HEADER, &want_header.base);
+		victim_receive(LIAR_PEER, P2P_MSG_WANT_HEADER, &want_header.base);
 	} else if (form % 4 == 1) {
 		reject.code = -(int32_t)fuzz_u8(in);
 		reject.text = text;
 		reject.retry_ms = fuzz_u16(in);
-		receive(LIAR_PEER, P2P_MSG_REJECT, &reject.base);
+		victim_receive(LIAR_PEER, P2P_MSG_REJECT, &reject.base);
 	} else {
 		want.to_seq = form & 4 ? fuzz_number(in) : want.from_seq + (form >> 3);
 		want.from_segment = form & 0x80 ? fuzz_u8(in) : 0;
-		receive(LIAR_PEER, P2P_MSG_WANT, &want.base);
+		victim_receive(LIAR_PEER, P2P_MSG_WANT, &want.base);
 	}
 }
 
@@ -783,7 +393,7 @@ static void send_proof(struct fuzz_in *in)
 	proof.headers = headers;
 	if (made)
 		proof.signature = p2p_field(made->signature.bytes, P2P_SIG_BYTES);
-	receive(LIAR_PEER, P2P_MSG_HEADER_PROOF, &proof.base);
+	victim_receive(LIAR_PEER, P2P_MSG_HEADER_PROOF, &proof.base);
 }
 
 static void send_raw(struct fuzz_in *in)
@@ -795,7 +405,7 @@ static void send_raw(struct fuzz_in *in)
 	bytes[0] = (uint8_t)(P2P_MSG_HAVE + fuzz_below(in, 7)); /* what reaches the engine */
 	at = fuzz_take(in, fuzz_u8(in) & 63, &len);
 	memcpy(bytes + 1, at, len);
-	receive_bytes(LIAR_PEER, bytes, 1 + len);
+	victim_receive_bytes(LIAR_PEER, bytes, 1 + len);
 }
 
 static void write_rows(uint8_t which)
@@ -809,8 +419,7 @@ static void write_rows(uint8_t which)
 		"INSERT OR IGNORE INTO pair(a) VALUES(5); UPDATE note SET w = 9 WHERE k = 'two'",
 	};
 
-	sql(texts[which % p2p_array_len(texts)]);
-	written++;
+	victim_sql(texts[which % p2p_array_len(texts)]);
 }
 
 static void operation(struct fuzz_in *in)
@@ -847,19 +456,19 @@ static void operation(struct fuzz_in *in)
 		write_rows(fuzz_u8(in));
 		return;
 	case 12:
-		pass(fuzz_u8(in) * (op & 0x80 ? 100u : 3u));
+		victim_pass(fuzz_u8(in) * (op & 0x80 ? 100u : 3u));
 		return;
 	case 13:
-		peer_down(LIAR_PEER);
-		peer_up(LIAR_PEER, LIAR, &replicas[op >> 7], in);
+		victim_peer_down(LIAR_PEER);
+		victim_peer_up(LIAR_PEER, LIAR, &victim.replicas[op >> 7], in);
 		return;
 	case 14:
-		peers[LIAR_PEER].busy = !peers[LIAR_PEER].busy;
-		if (!peers[LIAR_PEER].busy)
-			p2p_replica_writable(replica, LIAR_PEER);
+		victim.peers[LIAR_PEER].busy = !victim.peers[LIAR_PEER].busy;
+		if (!victim.peers[LIAR_PEER].busy)
+			p2p_replica_writable(victim.replica, LIAR_PEER);
 		return;
 	default:
-		step();
+		victim_step();
 	}
 }
 
@@ -884,19 +493,19 @@ static void honest_comes(void)
 	p2p_buf_init(&made.raw, P2P_HEADER_BYTES_MAX);
 	p2p_buf_init(&made.body, BODY_MAX);
 	header.format = 1;
-	header.replica = made.replica = replicas[REPLICA_HONEST];
+	header.replica = made.replica = victim.replicas[REPLICA_HONEST];
 	header.seq = made.seq = 1;
-	header.stamp.value = world.wall_ms << 16;
+	header.stamp.value = victim.world.wall_ms << 16;
 	header.group_last = true;
 	header.segment_bytes = P2P_SEGMENT_BYTES;
-	header.tables = schemas;
-	header.table_count = TABLES;
+	header.tables = victim.schemas;
+	header.table_count = VICTIM_TABLES;
 	choose_row(&none, &made.body);
 	segments_fill(&header, hashes, &made.body);
 	fuzz_ok(p2p_header_pack(&made.raw, &header));
-	p2p_header_hash(&made.hash, &mesh, made.raw.data, made.raw.len);
-	p2p_header_sign(&made.signature, &mesh, &made.hash, secrets[HONEST]);
-	peer_up(HONEST_PEER, HONEST, &replicas[REPLICA_HONEST], NULL);
+	p2p_header_hash(&made.hash, &victim.mesh, made.raw.data, made.raw.len);
+	p2p_header_sign(&made.signature, &victim.mesh, &made.hash, victim.secrets[HONEST]);
+	victim_peer_up(HONEST_PEER, HONEST, &victim.replicas[REPLICA_HONEST], NULL);
 	p2p__v1__have__init(&have);
 	p2p__v1__vector_entry__init(&entry);
 	entry.replica = p2p_field(made.replica.bytes, P2P_ID_BYTES);
@@ -906,21 +515,22 @@ static void honest_comes(void)
 	have.entries = &entry_list;
 	have.n_entries = 1;
 	have.full = true;
-	receive(HONEST_PEER, P2P_MSG_HAVE, &have.base);
+	victim_receive(HONEST_PEER, P2P_MSG_HAVE, &have.base);
 	p2p__v1__changes__init(&changes);
 	part_fill(&part, &made, 0, 0);
 	changes.parts = &part_list;
 	changes.n_parts = 1;
-	receive(HONEST_PEER, P2P_MSG_CHANGES, &changes.base);
+	victim_receive(HONEST_PEER, P2P_MSG_CHANGES, &changes.base);
 	/* a proof that the liar owes is waited for, 10 s; then it is not believed any more */
-	for (i = 0; i < 60 && !honest_acked; i++)
-		pass(i < 20 ? 100 : 500);
+	for (i = 0; i < 60 && !victim.honest_acked; i++)
+		victim_pass(i < 20 ? 100 : 500);
 	p2p_vv_init(&vector);
-	fuzz_ok(p2p_replica_vector(replica, &vector));
-	p2p_require(p2p_vv_seq(&vector, &replicas[REPLICA_HONEST]) == 1);
-	p2p_require(p2p_vv_seq(&vector, &replicas[REPLICA_READER]) == 0);
-	p2p_require(honest_acked == 1);
-	if (p2p_vv_seq(&vector, &replicas[REPLICA_A]) || p2p_vv_seq(&vector, &replicas[REPLICA_B]))
+	fuzz_ok(p2p_replica_vector(victim.replica, &vector));
+	p2p_require(p2p_vv_seq(&vector, &victim.replicas[REPLICA_HONEST]) == 1);
+	p2p_require(p2p_vv_seq(&vector, &victim.replicas[REPLICA_READER]) == 0);
+	p2p_require(victim.honest_acked == 1);
+	if (p2p_vv_seq(&vector, &victim.replicas[REPLICA_A]) ||
+	    p2p_vv_seq(&vector, &victim.replicas[REPLICA_B]))
 		fuzz_deep();
 	p2p_vv_deinit(&vector);
 	p2p_buf_deinit(&made.raw);
@@ -931,7 +541,7 @@ static void check_whole(void)
 {
 	sqlite3_stmt *stmt = NULL;
 
-	p2p_require(sqlite3_prepare_v2(p2p_store_db(p2p_replica_store(replica)),
+	p2p_require(sqlite3_prepare_v2(p2p_store_db(p2p_replica_store(victim.replica)),
 				       "PRAGMA integrity_check(1)", -1, &stmt, NULL) == SQLITE_OK);
 	p2p_require(sqlite3_step(stmt) == SQLITE_ROW);
 	p2p_require(strcmp((const char *)sqlite3_column_text(stmt, 0), "ok") == 0);
@@ -944,16 +554,16 @@ static void end(void)
 	struct p2p_error err = {0};
 	uint64_t changesets = 0, rows = 0;
 
-	pass(1500);
+	victim_pass(1500);
 	honest_comes();
-	peer_down(LIAR_PEER);
-	must("verify", p2p_replica_verify(replica, &changesets, &rows, &err), &err);
-	fuzz_ok(p2p_replica_status(replica, &status));
+	victim_peer_down(LIAR_PEER);
+	victim_must("verify", p2p_replica_verify(victim.replica, &changesets, &rows, &err), &err);
+	fuzz_ok(p2p_replica_status(victim.replica, &status));
 	p2p_require(status.journal == 0);
 	p2p_require(status.last_error == 0);
-	p2p_require(p2p_id_cmp(p2p_replica_id(replica), &own_replica) == 0);
+	p2p_require(p2p_id_cmp(p2p_replica_id(victim.replica), &victim.own_replica) == 0);
 	check_whole();
-	peer_down(HONEST_PEER);
+	victim_peer_down(HONEST_PEER);
 }
 
 static void one(const uint8_t *data, size_t len)
@@ -961,21 +571,13 @@ static void one(const uint8_t *data, size_t len)
 	struct fuzz_in in = fuzz_in(data, len);
 	size_t i;
 
-	memset(peers, 0, sizeof(peers));
 	pool_count = 0;
-	honest_acked = written = 0;
-	world_reset();
-	world.now_ms = 100000;
-	files_write();
-	open_replica(false);
-	peer_up(LIAR_PEER, LIAR, &replicas[REPLICA_A], NULL);
+	victim_open();
+	victim_peer_up(LIAR_PEER, LIAR, &victim.replicas[REPLICA_A], NULL);
 	while (fuzz_more(&in))
 		operation(&in);
 	end();
-	if (application)
-		p2p_require(sqlite3_close(application) == SQLITE_OK);
-	application = NULL;
-	p2p_replica_close(replica);
+	victim_close();
 	for (i = 0; i < pool_count; i++) {
 		p2p_buf_deinit(&pool[i].raw);
 		p2p_buf_deinit(&pool[i].body);
@@ -1026,7 +628,7 @@ const struct fuzz_target fuzz_target = {.name = "sync",
 					.len_max = LEN_MAX,
 					.memory_max = 48 * 1024 * 1024,
 					.cpu_ms_max = 2000,
-					.init = init,
-					.deinit = deinit,
+					.init = victim_init,
+					.deinit = victim_deinit,
 					.one = one,
 					.seeds = seeds};
