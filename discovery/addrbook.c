@@ -313,9 +313,9 @@ void p2p_addrbook_session(struct p2p_addrbook *book, struct p2p_time now, const 
 
 		if (!entry->id || !entry->has_key || p2p_key_cmp(&entry->key, key) != 0)
 			continue;
-		entry->live = up;
-		if (!up)
+		if (!up && entry->live)
 			entry->next_ms = now.ms + DOWN_SOON_MS + random % DOWN_SOON_MS;
+		entry->live = up;
 	}
 }
 

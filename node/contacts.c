@@ -109,10 +109,11 @@ static void reap(struct p2p_contact *contact)
 
 	p2p_list_remove(&contact->link);
 	p2p_contact_report_dialled(contact, code);
+	/* also after one that never was live: it may have replaced one that was */
+	if (!p2p_contact_of(node, &contact->key))
+		p2p_finder_down(node->finder, &contact->key);
 	if (contact->was_live) {
 		p2p_replica_peer_down(node->replica, contact->id);
-		if (!p2p_contact_of(node, &contact->key))
-			p2p_finder_down(node->finder, &contact->key);
 		p2p_log(&node->log, P2P_LOG_INFO, "node", "peer %.8s (%s) is down: %s",
 			p2p_key_text(&contact->key).text, contact->address, contact->down_text);
 		p2p_node_emit(node, P2P_EV_PEER_DOWN, contact->down_code, &contact->key, "%s",

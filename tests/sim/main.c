@@ -18,7 +18,7 @@
 
 #define JOIN_MS		 180000
 #define SEEDS_MAX	 1000
-#define SEED_SECONDS_MAX 10
+#define SEED_SECONDS_MAX 60
 #define STEP_MS		 250
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
