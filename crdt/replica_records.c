@@ -79,13 +79,18 @@ void p2p_replica_expect(struct p2p_replica *replica, const struct p2p_hash *mesh
 	p2p_authority_expect(replica->authority, mesh);
 }
 
+/* Only what its hash covers and the signature: who passes it on could add fields of his own, which
+ * would be kept, passed on, and charged to the signer. */
 static int record_pack(struct p2p_replica *replica, const P2p__V1__Signed *record,
 		       struct p2p_buf *scratch)
 {
+	P2p__V1__Signed plain = *record;
 	int rc;
 
+	plain.base.n_unknown_fields = 0;
+	plain.base.unknown_fields = NULL;
 	p2p_buf_reset(scratch);
-	rc = p2p_pack(scratch, &record->base);
+	rc = p2p_pack(scratch, &plain.base);
 	return rc ? rc : record_take(replica, scratch->data, scratch->len);
 }
 

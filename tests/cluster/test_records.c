@@ -210,6 +210,32 @@ static void records_without_room_do_not_stop_the_others(void **state)
 		membership_record_free(&batch[added]);
 }
 
+/* Whoever passes a record on could hang megabytes on it, which its signer would pay for. */
+static void what_is_hung_on_a_record_is_not_kept(void **state)
+{
+	static uint8_t junk[50000];
+	struct member stranger;
+	struct member_record record;
+	struct p2p_buf longer;
+	size_t added, len;
+
+	(void)state;
+	membership_member(&stranger, 5);
+	membership_unknown(&record, &cluster.mesh, &stranger, 5, 0);
+	len = record.raw.len;
+	p2p_buf_init(&longer, P2P_RECORD_BODY_MAX);
+	p2p_buf_put(&longer, record.raw.data, len);
+	p2p_buf_put_varint(&longer, 77 << 3 | 2); /* a field that nobody knows */
+	p2p_buf_put_bytes(&longer, junk, sizeof(junk));
+	p2p_buf_deinit(&record.raw);
+	record.raw = longer;
+	assert_int_equal(add_batch(&record, 1, &added), 0);
+	assert_int_equal(added, 1);
+	assert_int_equal(
+		p2p_authority_record(p2p_replica_authority(replica()), count() - 1)->raw_len, len);
+	membership_record_free(&record);
+}
+
 /* Bytes that the library asks for to take one record more. */
 static uint64_t cost(const struct member *founder, uint32_t number)
 {
@@ -314,6 +340,7 @@ int main(void)
 		CASE(what_could_not_be_stored_is_taken_back),
 		CASE(what_could_not_be_stored_of_a_batch_is_taken_back),
 		CASE(records_without_room_do_not_stop_the_others),
+		CASE(what_is_hung_on_a_record_is_not_kept),
 		CASE(a_table_more_costs_the_same_however_many_there_are),
 		CASE(nonsense_about_tables_stops_nobody),
 		CASE(a_log_with_more_than_there_is_room_for_opens),
