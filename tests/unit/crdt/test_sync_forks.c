@@ -105,6 +105,9 @@ static void a_rolled_back_node_keeps_the_peer_that_proves_it(void **state)
 	assert_int_equal(net.nodes[0].last[P2P_SYNC_SELF_AHEAD].seq, 10);
 	assert_int_equal(net.nodes[0].events[P2P_SYNC_BAD_PEER], 0);
 	assert_true(net.links[0][1].up);
+	/* what it made is not sent back under the old id */
+	syncnet_run(&net, 20000);
+	assert_int_equal(net.nodes[0].author_echoes, 0);
 	syncnet_deinit(&net);
 }
 
@@ -313,6 +316,51 @@ static void a_fork_against_a_long_group_blames_nobody(void **state)
 	syncnet_deinit(&net);
 }
 
+/* Its giver answers no question: what it gave is the proof. */
+static void a_signed_header_on_another_past_is_a_fork_at_once(void **state)
+{
+	struct memlog_change *third, *fourth;
+	struct memlog_spec spec;
+	const struct p2p_sync_event *event;
+	const struct memlog_change *ours;
+	size_t puppet, i;
+
+	(void)state;
+	begin(29, 2);
+	puppet = syncnet_add_puppet(&net);
+	for (i = 0; i < 3; i++)
+		syncnet_write(&net, 1, 1, 10);
+	syncnet_connect(&net, 0, 1);
+	assert_true(syncnet_settle(&net, 5000));
+	ours = memlog_get(&net.nodes[1].log, &net.nodes[1].author.replica, 3);
+	spec = (struct memlog_spec){.seq = 3,
+				    .stamp = ours->header.stamp.value,
+				    .prev = ours->header.prev,
+				    .group_last = true,
+				    .salt = 1,
+				    .bytes = 20};
+	third = memlog_make(&net.mesh, &net.nodes[1].author, &spec);
+	spec.seq = 4;
+	spec.stamp++;
+	spec.prev = third->hash;
+	fourth = memlog_make(&net.mesh, &net.nodes[1].author, &spec);
+	syncnet_connect(&net, 0, puppet);
+	syncnet_say_have(&net, puppet, 0, &net.nodes[1].author.replica, 4, &fourth->hash);
+	syncnet_say_change(&net, puppet, 0, fourth, 0, 0);
+	syncnet_run(&net, 50);
+	event = &net.nodes[0].last[P2P_SYNC_FORK];
+	assert_int_equal(net.nodes[0].events[P2P_SYNC_FORK], 1);
+	assert_int_equal(event->seq, 3);
+	assert_int_equal(p2p_key_cmp(&event->node, &net.nodes[1].author.node), 0);
+	assert_int_equal(p2p_hash_cmp(&event->ours, &ours->hash), 0);
+	assert_int_equal(p2p_hash_cmp(&event->theirs, &third->hash), 0);
+	assert_int_equal(syncnet_heard_count(&net, puppet, P2P_MSG_WANT_HEADER), 0);
+	assert_int_equal(syncnet_merged(&net, 0, 1), 3);
+	memlog_change_free(third);
+	memlog_change_free(fourth);
+	syncnet_deinit(&net);
+}
+
 static void a_head_that_is_not_proven_is_no_fork(void **state)
 {
 	struct p2p_hash junk = {{7}};
@@ -424,6 +472,7 @@ int main(void)
 		cmocka_unit_test(a_fork_is_proven_named_and_left_alone),
 		cmocka_unit_test(a_fork_inside_of_a_long_group_is_found),
 		cmocka_unit_test(a_fork_against_a_long_group_blames_nobody),
+		cmocka_unit_test(a_signed_header_on_another_past_is_a_fork_at_once),
 		cmocka_unit_test(a_head_that_is_not_proven_is_no_fork),
 		cmocka_unit_test(a_proof_with_a_wrong_signature_costs_its_giver),
 		cmocka_unit_test(a_fork_of_the_own_replica_is_told_by_its_id),

@@ -189,6 +189,34 @@ static void poison_of_an_earlier_process_blames_nobody(void **state)
 	assert_mended(1000);
 }
 
+/* The body is the real one: the honest source goes on with it, until the chain breaks. */
+static void a_forged_header_with_true_segments_blames_nobody(void **state)
+{
+	const struct p2p_header *as;
+	struct memlog_author liar;
+	struct memlog_spec spec;
+	int restart;
+
+	(void)state;
+	for (restart = 0; restart < 2; restart++) {
+		begin(15);
+		bad_offers();
+		as = &real(2)->header;
+		spec = (struct memlog_spec){.seq = 2,
+					    .stamp = as->stamp.value + 1,
+					    .prev = as->prev,
+					    .bytes = as->total_bytes};
+		liar = net.nodes[BAD].author;
+		liar.replica = *author_id();
+		bad_sends(memlog_make(&net.mesh, &liar, &spec), 0, 0);
+		if (restart) {
+			syncnet_stop(&net, TAKER);
+			syncnet_start(&net, TAKER);
+		}
+		assert_mended(3000);
+	}
+}
+
 static void an_authors_push_onto_poison_blames_nobody(void **state)
 {
 	(void)state;
@@ -236,6 +264,52 @@ static void parts_thrown_into_a_transfer_do_not_stop_it(void **state)
 		syncnet_run(&net, 15);
 	}
 	assert_mended(1);
+}
+
+/* Whatever comes next is forged before the honest part is there: one restart, not one after the
+ * other. */
+static void a_forger_that_is_always_first_costs_one_restart(void **state)
+{
+	struct memlog_change *change;
+	uint64_t begun, next;
+
+	(void)state;
+	begin(13);
+	bad_offers();
+	begun = net.now_ms;
+	syncnet_connect(&net, TAKER, HONEST);
+	while (syncnet_merged(&net, TAKER, AUTHOR) < 6 && net.now_ms - begun < 20000) {
+		next = memlog_head(&net.nodes[TAKER].log, author_id()) + 1;
+		if (next >= 2 && next <= 4) { /* it knows what is before it */
+			net.jitter_ms = 0;
+			change = forged(next,
+					memlog_get(&net.nodes[TAKER].log, author_id(), next - 1));
+			syncnet_say_change(&net, BAD, TAKER, change, 0, 1);
+			memlog_change_free(change);
+		}
+		net.jitter_ms = 100; /* of the honest ones */
+		syncnet_run(&net, 1);
+	}
+	assert_true(net.now_ms - begun < 5000);
+	assert_true(net.nodes[TAKER].log.drops <= 2);
+	net.jitter_ms = 0;
+	assert_mended(1);
+}
+
+static void a_handle_that_is_given_again_carries_no_blame(void **state)
+{
+	p2p_sync_peer handle;
+
+	(void)state;
+	begin(14);
+	bad_offers();
+	bad_sends(forged(2, NULL), 0, 1);
+	handle = net.links[TAKER][BAD].handle;
+	syncnet_disconnect(&net, TAKER, BAD);
+	net.handles = handle - 1;
+	syncnet_connect(&net, TAKER, HONEST);
+	assert_int_equal(net.links[TAKER][HONEST].handle, handle);
+	assert_mended(1000);
 }
 
 /* Each of its sessions begins with a forged changeset. */
@@ -316,9 +390,12 @@ int main(void)
 		cmocka_unit_test(a_header_without_its_data_is_not_kept),
 		cmocka_unit_test(a_forged_group_ends_with_its_giver),
 		cmocka_unit_test(poison_of_an_earlier_process_blames_nobody),
+		cmocka_unit_test(a_forged_header_with_true_segments_blames_nobody),
 		cmocka_unit_test(an_authors_push_onto_poison_blames_nobody),
 		cmocka_unit_test(who_was_not_asked_cannot_poison),
 		cmocka_unit_test(parts_thrown_into_a_transfer_do_not_stop_it),
+		cmocka_unit_test(a_forger_that_is_always_first_costs_one_restart),
+		cmocka_unit_test(a_handle_that_is_given_again_carries_no_blame),
 		cmocka_unit_test(a_liar_that_comes_back_stops_nothing),
 		cmocka_unit_test(an_unsigned_stamp_of_the_future_accuses_nobody),
 		cmocka_unit_test(a_signed_stamp_of_the_future_waits_for_its_time),
