@@ -162,6 +162,7 @@ static void node_ready(void *ctx)
 static void link_blame(struct syncnet *net, size_t node, size_t peer, int code)
 {
 	net->links[node][peer].closed = code;
+	net->closed++;
 	net->blamed += !net->nodes[peer].puppet;
 	if (net->verbose)
 		(void)printf("%llu node %zu closes %zu: %s\n", (unsigned long long)net->now_ms,

@@ -72,6 +72,7 @@ struct syncnet {
 	uint64_t messages; /* sent, all sessions */
 	uint64_t lose_at;  /* the message of this number is lost; 0: none */
 	uint64_t cut_at;   /* its session ends at this one; 0: none */
+	uint64_t closed;   /* sessions that an engine closed for the other's fault */
 	uint64_t blamed;   /* sessions of two engines that one closed for the other's fault */
 	p2p_sync_peer handles;
 	const char *verbose;
