@@ -26,6 +26,8 @@ struct made {
 
 static struct made pool[POOL_MAX];
 static size_t pool_count;
+/* The schema records that his changesets name: the mesh's, or the last ones that he made. */
+static struct p2p_schema_ref named[VICTIM_TABLES];
 
 /* --- changesets of the liar ------------------------------------------------------------------- */
 
@@ -206,7 +208,7 @@ static void make(struct fuzz_in *in)
 	header.group_last = group < 0xc0;
 	header.group_pos = header.group_last || !last ? 0 : group & 1;
 	header.segment_bytes = P2P_SEGMENT_BYTES;
-	header.tables = victim.schemas;
+	header.tables = named;
 	header.table_count = VICTIM_TABLES;
 	header.deps = deps;
 	header.dep_count = choose_deps(in, deps);
@@ -408,6 +410,83 @@ static void send_raw(struct fuzz_in *in)
 	victim_receive_bytes(LIAR_PEER, bytes, 1 + len);
 }
 
+/* A schema record: columns left out, made up, under other ids; a table of its own, or one of the
+ * mesh's. */
+static void describe(struct fuzz_in *in, uint32_t table, struct p2p_buf *body)
+{
+	static const char *const texts[] = {"", "CREATE TABLE note(k)", "nonsense",
+					    "CREATE TABLE extra(k PRIMARY KEY, v)"};
+	const struct p2p_table *described = &victim.described[table];
+	uint8_t form = fuzz_u8(in), mask = fuzz_u8(in);
+	P2p__V1__Column columns[8], *list[8];
+	struct p2p_id ids[8], id = described->id;
+	P2p__V1__Schema schema;
+	char name[16], text[64], column_names[8][16];
+	size_t i, count = 0;
+
+	p2p__v1__schema__init(&schema);
+	if (form & 0x80)
+		memset(id.bytes, form, P2P_ID_BYTES);
+	for (i = 0; i < 8; i++) {
+		bool known = i < described->column_count;
+
+		if (!(mask >> i & 1) && known == ((form & 1) == 0))
+			continue;
+		p2p__v1__column__init(&columns[count]);
+		memset(ids[count].bytes, (int)i, P2P_ID_BYTES);
+		if (known)
+			ids[count] = described->columns[i].id;
+		(void)snprintf(column_names[count], sizeof(column_names[0]), "%s",
+			       known ? described->columns[i].name : "other");
+		columns[count].id = p2p_field(ids[count].bytes, P2P_ID_BYTES - (form == 0xff));
+		columns[count].name = column_names[count];
+		list[count] = &columns[count];
+		count++;
+	}
+	(void)snprintf(name, sizeof(name), "%s", form & 0x40 ? "extra" : described->name);
+	(void)snprintf(text, sizeof(text), "%s", texts[form >> 2 & 3]);
+	schema.format = 1 + (form == 0xfe);
+	schema.table = p2p_field(id.bytes, P2P_ID_BYTES);
+	schema.name = name;
+	schema.identity = form >> 1 & 1;
+	schema.columns = list;
+	schema.n_columns = count;
+	schema.create_sql = text;
+	fuzz_ok(p2p_pack(body, &schema.base));
+}
+
+/* Membership is told beside the engine, of which this is the other end. */
+static void send_record(struct fuzz_in *in)
+{
+	struct p2p_authority *authority = p2p_replica_authority(victim.replica);
+	uint32_t table = fuzz_below(in, VICTIM_TABLES);
+	const ProtobufCMessage *message;
+	const P2p__V1__Signed *list;
+	struct p2p_buf body, record;
+	struct p2p_error err = {0};
+	size_t added = 0;
+	void *arena;
+	int rc;
+
+	p2p_buf_init(&body, P2P_RECORD_BODY_MAX);
+	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
+	describe(in, table, &body);
+	fuzz_ok(p2p_authority_make_schema(authority, &record, &victim.signers[LIAR], body.data,
+					  body.len));
+	fuzz_ok(p2p_unpack(&p2p__v1__signed__descriptor, record.data, record.len, &message,
+			   &arena));
+	list = (const P2p__V1__Signed *)message;
+	rc = p2p_replica_add_records(victim.replica, &list, 1, &added, &err);
+	if (rc && p2p_err_blame(rc) != P2P_BLAME_PEER)
+		victim_broken("records", rc, &err);
+	if (added == 1)
+		named[table].schema =
+			p2p_authority_record(authority, p2p_authority_count(authority) - 1)->hash;
+	p2p_unpack_free(arena);
+	p2p_buf_deinit(&body);
+	p2p_buf_deinit(&record);
+}
+
 static void write_rows(uint8_t which)
 {
 	static const char *const texts[] = {
@@ -468,6 +547,8 @@ static void operation(struct fuzz_in *in)
 			p2p_replica_writable(victim.replica, LIAR_PEER);
 		return;
 	default:
+		if (op & 0x80)
+			send_record(in);
 		victim_step();
 	}
 }
@@ -572,6 +653,7 @@ static void one(const uint8_t *data, size_t len)
 	size_t i;
 
 	pool_count = 0;
+	memcpy(named, victim.schemas, sizeof(named));
 	victim_open();
 	victim_peer_up(LIAR_PEER, LIAR, &victim.replicas[REPLICA_A], NULL);
 	while (fuzz_more(&in))
@@ -608,6 +690,9 @@ static void seeds(void)
 				       0xc0, 9, 5, 12, 100, 13, 0xf0, 1,    2,	  5, 1, 0, 12, 255};
 	static const uint8_t raw[] = {10, 0,	4, 0x12, 2, 8,	  1, 10, 2,
 				      6,  0x0a, 4, 0x10, 1, 0x28, 1, 12, 200};
+	static const uint8_t records[] = {5,	1,  0,	 0x8f, 0, 1,	0,  0,	0,    0, 0,
+					  1,	0,  5,	 0,    3, 0,	12, 50, 0x8f, 0, 0,
+					  0xff, 12, 100, 0x8f, 1, 0x80, 0,  12, 200};
 	static const uint8_t malformed[] = {5,	1,   0, 0, 0, 0, 0, 0xf4, 9, 9, 9, 9, 0,  3,  0,
 					    12, 200, 0, 0, 0, 0, 1, 1,	  1, 0, 3, 0, 12, 200};
 
@@ -621,6 +706,7 @@ static void seeds(void)
 	fuzz_seed("waits", waits, sizeof(waits));
 	fuzz_seed("lies", lies, sizeof(lies));
 	fuzz_seed("raw", raw, sizeof(raw));
+	fuzz_seed("records", records, sizeof(records));
 	fuzz_seed("malformed", malformed, sizeof(malformed));
 }
 
