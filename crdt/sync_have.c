@@ -26,6 +26,8 @@ void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
 		apart = INT64_MAX;
 	peer->clock_offset_ms = ahead ? (int64_t)apart : -(int64_t)apart;
 	peer->clock_refused = apart > sync->config.clock_ahead_max_ms;
+	if (was != peer->clock_refused)
+		peer->digest_ms = sync->now_ms; /* ours may have jumped: the peer cannot see that */
 	if (peer->clock_refused && !peer->clock_told) {
 		peer->clock_told = true;
 		sync_event(sync, P2P_SYNC_CLOCK, peer->handle, &peer->replica, 0, P2P_ECLOCK,

@@ -1,4 +1,5 @@
 /* Tables and peers as status shows them; see verbs.h. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -79,6 +80,19 @@ static int known_peer(void *ctx, const struct p2p_known_peer *peer)
 	return 0;
 }
 
+/* Stands as long as it is so, whatever was noted of the peer before or since. */
+static void clock_part(const struct p2p_sync_peer_status *status, struct p2p_peer_row *row)
+{
+	int64_t offset = status->clock_offset_ms;
+	uint64_t apart_s = (uint64_t)(offset < 0 ? -offset : offset) / 1000;
+
+	row->state = "error";
+	(void)snprintf(row->last_error, sizeof(row->last_error),
+		       "its clock is %" PRIu64 " s %s ours: nothing is exchanged until one of them "
+		       "is set right",
+		       apart_s, offset < 0 ? "behind" : "ahead of");
+}
+
 static void live_part(struct p2p_node *node, const struct p2p_contact *contact,
 		      struct p2p_peer_row *row)
 {
@@ -98,16 +112,17 @@ static void live_part(struct p2p_node *node, const struct p2p_contact *contact,
 	row->behind = status.behind;
 	row->ahead = status.ahead;
 	row->acked_seq = status.acked_seq;
-	row->state = status.clock_refused				    ? "error"
-		     : status.have_known && !status.behind && !status.ahead ? "online"
-									    : "syncing";
+	row->state = status.have_known && !status.behind && !status.ahead ? "online" : "syncing";
+	if (status.clock_refused)
+		clock_part(&status, row);
 }
 
 static void note_part(const struct p2p_note *note, struct p2p_peer_row *row)
 {
 	if (!row->address[0])
 		(void)snprintf(row->address, sizeof(row->address), "%s", note->address);
-	(void)snprintf(row->last_error, sizeof(row->last_error), "%s", note->text);
+	if (strcmp(row->state, "error") != 0)
+		(void)snprintf(row->last_error, sizeof(row->last_error), "%s", note->text);
 	if (strcmp(row->state, "offline") != 0)
 		return;
 	switch (note->code) {

@@ -122,6 +122,32 @@ static void level_peers_know_of_one_another_that_they_are(void **state)
 	cluster_deinit(&cluster);
 }
 
+/* A clock that jumps during a session: both sides see it, and that it is right again. */
+static void a_clock_that_jumps_is_seen_on_both_sides(void **state)
+{
+	struct p2p_sync_peer_status status;
+	size_t turn, i;
+
+	(void)state;
+	begin(9, 2);
+	cluster_connect(&cluster, 0, 1);
+	assert_true(cluster_settle(&cluster, 5000));
+	for (turn = 0; turn < 2; turn++) {
+		cluster.nodes[1].clock_skew_ms = turn ? 0 : 30ll * 86400 * 1000;
+		cluster_run(&cluster, 2500);
+		for (i = 0; i < 2; i++) {
+			assert_true(p2p_sync_peer_status(p2p_replica_sync(cluster.nodes[i].replica),
+							 cluster.links[i][1 - i].handle, &status));
+			assert_int_equal(status.clock_refused, turn == 0);
+		}
+		cluster_sql(&cluster, turn, "INSERT INTO note(text) VALUES('meanwhile')");
+		cluster_run(&cluster, 100);
+	}
+	assert_true(cluster_settle(&cluster, 20000));
+	assert_true(cluster_equal(&cluster));
+	cluster_deinit(&cluster);
+}
+
 static void the_same_number_on_two_nodes_is_two_rows(void **state)
 {
 	(void)state;
@@ -616,6 +642,7 @@ int main(void)
 		cmocka_unit_test(writes_cross_both_ways),
 		cmocka_unit_test(r25_ten_thousand_updates_of_one_cell_travel_as_one_row),
 		cmocka_unit_test(level_peers_know_of_one_another_that_they_are),
+		cmocka_unit_test(a_clock_that_jumps_is_seen_on_both_sides),
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),

@@ -62,8 +62,8 @@ class Process:
                              % (self.argv[1:3], prefix, self.seen, self.errors)) from None
             if line is None:
                 self.readers[1].join(5)
-                raise Failed("%s ended before '%s...': %s, errors %s"
-                             % (self.argv[1:3], prefix, self.seen, self.errors))
+                raise Failed("%s ended (exit %s) before '%s...': %s, errors %s"
+                             % (self.argv[1:3], self.proc.wait(5), prefix, self.seen[-20:], self.errors))
             self.seen.append(line)
             if line.startswith(prefix):
                 return line[len(prefix):]

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 
 from real import Failed
 
@@ -19,7 +20,9 @@ LOOP_SET_FD, LOOP_SET_STATUS64 = 0x4C00, 0x4C04
 LO_FLAGS_AUTOCLEAR = 4  # the device is free again when nobody has it open
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 NO_LOG_FLUSH = 2
-MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard"], "xfs": ["mkfs.xfs", "-q", "-f"]}
+# Blocks of 4 KiB, as disks have: SQLite reserves the pages of a -shm by one byte in each, and smaller
+# blocks leave holes in them, for which a full disk is a SIGBUS.
+MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=1,nodiscard"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
 def run(*argv):
@@ -31,7 +34,8 @@ def run(*argv):
 def alone():
     """None, or why there can be no namespaces here. Does not return the first time."""
     if os.environ.get("P2PNODE_ALONE"):
-        run("mount", "-t", "tmpfs", "none", "/run/netns") if os.path.isdir("/run/netns") else None
+        os.makedirs("/run/netns", exist_ok=True)
+        run("mount", "-t", "tmpfs", "none", "/run/netns")  # names of namespaces that nobody else sees
         return None
     if os.geteuid() != 0:
         return "needs root"
@@ -107,9 +111,8 @@ def available(kind="ext4"):
     """None, or why no disk can be made and cut here. Call it when alone."""
     if not shutil.which(MAKE[kind][0]):
         return "needs %s" % MAKE[kind][0]
-    folder = "/tmp/p2pnode-disk-%d" % os.getpid()
+    folder = tempfile.mkdtemp(prefix="p2pnode-disk-")  # the process number is 1 in here
     disk = None
-    os.mkdir(folder)
     try:
         run("mount", "-t", "tmpfs", "none", folder)
         disk = Disk(os.path.join(folder, "image"), os.path.join(folder, "m"), kind, 320 if kind == "xfs" else 16)
