@@ -454,7 +454,7 @@ bool p2p_sync_peer_status(const struct p2p_sync *sync, p2p_sync_peer handle,
 	out->caught_up = peer->caught_up;
 	out->clock_refused = peer->clock_refused;
 	out->have_known = peer->have_known;
-	out->clock_offset_ms = peer->clock_offset_ms;
+	out->clock_offset_ms = sync_clock_offset_ms(sync, peer);
 	return true;
 }
 
@@ -476,9 +476,12 @@ bool p2p_sync_heard(const struct p2p_sync *sync)
 {
 	struct p2p_list *at;
 
-	for (at = sync->peers.next; at != &sync->peers; at = at->next)
-		if (p2p_container_of(at, struct sync_peer, link)->have_known)
+	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
+		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		if (peer->have_known && !sync_clock_refused(sync, peer))
 			return true;
+	}
 	return false;
 }
 
@@ -512,7 +515,8 @@ int64_t p2p_sync_clock_offset_ms(const struct p2p_sync *sync)
 	if (sync->peer_count < 2)
 		return 0;
 	for (at = sync->peers.next; at != &sync->peers && count <= P2P_PEERS_MAX; at = at->next)
-		offsets[count++] = p2p_container_of(at, struct sync_peer, link)->clock_offset_ms;
+		offsets[count++] =
+			sync_clock_offset_ms(sync, p2p_container_of(at, struct sync_peer, link));
 	qsort(offsets, count, sizeof(*offsets), by_offset);
 	return offsets[(count - 1) / 2];
 }

@@ -154,7 +154,8 @@ bool p2p_sync_peer_status(const struct p2p_sync *sync, p2p_sync_peer peer,
 			  struct p2p_sync_peer_status *out);
 /* Live peers that have acknowledged my head and have nothing that is missing here; for `wait`. */
 size_t p2p_sync_peers_level(const struct p2p_sync *sync);
-/* Some live peer's vector was heard and compared with ours: own changes may be frozen for it. */
+/* Some live peer's vector was heard and compared with ours, and its clock fits ours now: own
+ * changes may be frozen for it (decisions 42). */
 bool p2p_sync_heard(const struct p2p_sync *sync);
 /* A peer tells of own changes that we do not have, and its proof is awaited: nothing may be frozen
  * (decisions 20). */

@@ -15,17 +15,30 @@
 
 /* --- clocks ----------------------------------------------------------------------------------- */
 
-void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
+int64_t sync_clock_offset_ms(const struct p2p_sync *sync, const struct sync_peer *peer)
 {
-	uint64_t theirs = peer->wall_ms + (sync->now_ms - peer->wall_at_ms);
+	uint64_t now = p2p_env_now(sync->config.env).ms;
+	uint64_t theirs = peer->wall_ms + (now - peer->wall_at_ms);
 	uint64_t ours = p2p_env_wall_ms(sync->config.env);
-	bool ahead = theirs > ours, was = peer->clock_refused;
-	uint64_t apart = ahead ? theirs - ours : ours - theirs;
+	uint64_t apart = theirs > ours ? theirs - ours : ours - theirs;
 
 	if (apart > INT64_MAX)
 		apart = INT64_MAX;
-	peer->clock_offset_ms = ahead ? (int64_t)apart : -(int64_t)apart;
-	peer->clock_refused = apart > sync->config.clock_ahead_max_ms;
+	return theirs > ours ? (int64_t)apart : -(int64_t)apart;
+}
+
+bool sync_clock_refused(const struct p2p_sync *sync, const struct sync_peer *peer)
+{
+	int64_t offset = sync_clock_offset_ms(sync, peer);
+
+	return (uint64_t)(offset < 0 ? -offset : offset) > sync->config.clock_ahead_max_ms;
+}
+
+void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer)
+{
+	bool was = peer->clock_refused;
+
+	peer->clock_refused = sync_clock_refused(sync, peer);
 	if (was != peer->clock_refused)
 		peer->digest_ms = sync->now_ms; /* ours may have jumped: the peer cannot see that */
 	if (peer->clock_refused && !peer->clock_told) {

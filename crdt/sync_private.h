@@ -98,7 +98,6 @@ struct sync_peer {
 	struct p2p_key node;
 	struct p2p_id replica;
 	uint64_t wall_ms, wall_at_ms; /* its clock, as told last */
-	int64_t clock_offset_ms;
 	bool clock_refused, clock_told;
 	struct p2p_vv have; /* as told in this session */
 	bool have_known;
@@ -179,6 +178,10 @@ void sync_check_caught_up(struct p2p_sync *sync, struct sync_peer *peer);
 void sync_target_reached(struct p2p_sync *sync, struct sync_peer *peer, const struct p2p_id *id,
 			 uint64_t before, uint64_t now);
 void sync_ack(struct p2p_sync *sync, struct sync_peer *peer);
+/* Its clock less ours, as they are at this moment: what is frozen after a jump must not go by what
+ * was so before. */
+int64_t sync_clock_offset_ms(const struct p2p_sync *sync, const struct sync_peer *peer);
+bool sync_clock_refused(const struct p2p_sync *sync, const struct sync_peer *peer);
 void sync_check_clock(struct p2p_sync *sync, struct sync_peer *peer);
 int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer,
 		   const P2p__V1__Have *have) P2P_MUST_CHECK;

@@ -148,6 +148,32 @@ static void a_clock_that_jumps_is_seen_on_both_sides(void **state)
 	cluster_deinit(&cluster);
 }
 
+/* What is written in the moment of a jump is not frozen by the wrong clock: nobody would take it.
+ */
+static void a_write_right_after_a_jump_of_the_clock_is_taken_when_it_is_right(void **state)
+{
+	size_t nodes;
+
+	(void)state;
+	for (nodes = 2; nodes <= 4; nodes++) {
+		begin(10 + nodes, nodes);
+		cluster_connect_all(&cluster);
+		assert_true(cluster_settle(&cluster, 5000));
+		cluster_run(&cluster, 500);
+		cluster.nodes[1].clock_skew_ms = 30ll * 86400 * 1000;
+		cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('at once')");
+		cluster_run(&cluster, 50);
+		cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('later')");
+		cluster_run(&cluster, 3000);
+		cluster.nodes[1].clock_skew_ms = 0;
+		cluster_run(&cluster, 1500);
+		assert_true(cluster_settle(&cluster, 20000));
+		assert_true(cluster_equal(&cluster));
+		expect_rows(0, "SELECT count(*) FROM note", "|4\n");
+		cluster_deinit(&cluster);
+	}
+}
+
 static void the_same_number_on_two_nodes_is_two_rows(void **state)
 {
 	(void)state;
@@ -643,6 +669,7 @@ int main(void)
 		cmocka_unit_test(r25_ten_thousand_updates_of_one_cell_travel_as_one_row),
 		cmocka_unit_test(level_peers_know_of_one_another_that_they_are),
 		cmocka_unit_test(a_clock_that_jumps_is_seen_on_both_sides),
+		cmocka_unit_test(a_write_right_after_a_jump_of_the_clock_is_taken_when_it_is_right),
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),

@@ -30,6 +30,7 @@ class Fault:
     """Nothing: the base of all."""
 
     text = "no fault"
+    seconds_min = 0
     options = {}
 
     def __init__(self, mesh):
@@ -215,6 +216,7 @@ class ClockTogether(Clock):
     """Two clocks 30 days ahead, apart from the others: these two freeze for each other. (Among others
     they would go by the clock of the majority.) Nobody takes that before its time."""
 
+    seconds_min = 20  # their sessions must end: while they last, the majority's clock is known
     text = "two clocks are 30 days ahead, apart; their time comes"
 
     def begin(self):
@@ -259,7 +261,7 @@ def one_set(name, options):
     with World() as world, Hosts(world, options.seed, options.hosts, options.pause, **make.options) as mesh:
         mesh.begin()
         fault = make(mesh)
-        end = time.monotonic() + options.seconds
+        end = time.monotonic() + max(options.seconds, make.seconds_min)
         fault.begin()
         while time.monotonic() < end:
             fault.turn()

@@ -433,6 +433,39 @@ static void lists_come_back_once_each(void **state)
 	assert_int_equal(p2p_sidelog_meta_get(sidelog, "no", value, 2, &len), P2P_ENOENT);
 }
 
+static int no_commit(void *ctx)
+{
+	(void)ctx;
+	return 1;
+}
+
+/* As on a full disk: the commit fails, then the file cannot be opened anew. Readers, which come
+ * first when all is well again, got an error for ever. */
+static void a_log_that_could_not_be_opened_again_is_opened_by_whoever_reads(void **state)
+{
+	struct p2p_vv_entry head;
+	struct p2p_stored back;
+	char away[128];
+
+	(void)state;
+	(void)snprintf(away, sizeof(away), "%s.away", path);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&me, 1, 0), 0);
+	assert_int_equal(p2p_sidelog_commit(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(put(&me, 2, 0), 0);
+	(void)sqlite3_commit_hook(sidelog->db, no_commit, NULL);
+	assert_int_equal(rename(path, away), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_not_equal(p2p_sidelog_commit(sidelog, NULL), 0);
+	assert_int_not_equal(p2p_sidelog_head(sidelog, &me, &head), 0);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rename(away, path), 0);
+	assert_int_equal(p2p_sidelog_get(sidelog, &me, 1, &back), 0);
+	p2p_stored_deinit(&back);
+	assert_int_equal(head_of(&me), 1);
+}
+
 static void another_file_is_refused_and_ours_is_private(void **state)
 {
 	struct p2p_error err = {0};
@@ -474,6 +507,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(a_body_that_ends_inside_a_record_is_refused, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			a_log_that_could_not_be_opened_again_is_opened_by_whoever_reads, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(lists_come_back_once_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_file_is_refused_and_ours_is_private, setup,
 						teardown),
