@@ -470,8 +470,8 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 		return p2p_replica_change_id(replica, err);
 	if (replica->seal_due && p2p_sync_heard(replica->sync) &&
 	    !p2p_replica_in_question(replica)) {
-		replica->seal_due = false;
 		rc = p2p_replica_seal(replica, NULL, err);
+		replica->seal_due = rc != 0;
 	}
 	if (rc)
 		return rc;
