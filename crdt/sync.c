@@ -417,38 +417,38 @@ const struct p2p_vv *p2p_sync_vector(const struct p2p_sync *sync)
 	return &sync->vector;
 }
 
-static uint64_t ahead_of_us(const struct p2p_sync *sync, const struct sync_peer *peer)
+/* Changesets that `from` has and `to` lacks; INT64_MAX at most, for a peer may claim what nobody
+ * can have. */
+static uint64_t lacking(const struct p2p_vv *from, const struct p2p_vv *to)
 {
-	uint64_t ahead = 0;
-	size_t i;
+	uint64_t count = 0;
+	size_t i, j = 0;
 
-	for (i = 0; i < peer->have.count; i++) {
-		uint64_t seq = p2p_vv_seq(&sync->vector, &peer->have.entries[i].replica);
+	for (i = 0; i < from->count && count <= INT64_MAX; i++) {
+		const struct p2p_vv_entry *entry = &from->entries[i];
+		uint64_t seq = 0;
 
-		if (peer->have.entries[i].seq > seq)
-			ahead += peer->have.entries[i].seq - seq;
-		if (ahead > INT64_MAX)
-			return INT64_MAX; /* it claims what nobody can have */
+		/* both are sorted */
+		while (j < to->count && p2p_id_cmp(&to->entries[j].replica, &entry->replica) < 0)
+			j++;
+		if (j < to->count && p2p_id_cmp(&to->entries[j].replica, &entry->replica) == 0)
+			seq = to->entries[j].seq;
+		if (entry->seq > seq)
+			count += entry->seq - seq;
 	}
-	return ahead;
+	return count < INT64_MAX ? count : INT64_MAX;
 }
 
 bool p2p_sync_peer_status(const struct p2p_sync *sync, p2p_sync_peer handle,
 			  struct p2p_sync_peer_status *out)
 {
 	const struct sync_peer *peer = sync_peer_find(sync, handle);
-	size_t i;
 
 	memset(out, 0, sizeof(*out));
 	if (!peer)
 		return false;
-	for (i = 0; i < sync->vector.count; i++) {
-		uint64_t seq = p2p_vv_seq(&peer->have, &sync->vector.entries[i].replica);
-
-		if (sync->vector.entries[i].seq > seq)
-			out->behind += sync->vector.entries[i].seq - seq;
-	}
-	out->ahead = ahead_of_us(sync, peer);
+	out->behind = lacking(&sync->vector, &peer->have);
+	out->ahead = lacking(&peer->have, &sync->vector);
 	out->acked_seq = peer->acked_seq;
 	out->acks_ignored = peer->acks_ignored;
 	out->caught_up = peer->caught_up;
@@ -467,7 +467,8 @@ size_t p2p_sync_peers_level(const struct p2p_sync *sync)
 	for (at = sync->peers.next; at != &sync->peers; at = at->next) {
 		const struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
 
-		level += peer->have_known && peer->acked_seq >= own && !ahead_of_us(sync, peer);
+		level += peer->have_known && peer->acked_seq >= own &&
+			 !lacking(&peer->have, &sync->vector);
 	}
 	return level;
 }
