@@ -21,7 +21,17 @@ class Kills(Mesh):
 
     def __init__(self, world, seed):
         super().__init__(world, seed)
-        self.kills = self.application_kills = self.early_kills = self.all_at_once = 0
+        self.kills = self.application_kills = self.early_kills = self.all_at_once = self.join_kills = 0
+
+    def join(self, site, ticket):
+        """Killed in the middle of it, at times, and asked again."""
+        while self.random.random() < 0.5:
+            site.start("join", ticket, site.db)
+            self.pass_time(0.15)
+            site.kill()
+            self.kills += 1
+            self.join_kills += 1
+        super().join(site, ticket)
 
     def kill(self, site):
         self.early_kills += not site.node.seen
@@ -105,12 +115,13 @@ def main():
         return sum(getattr(mesh, what) for mesh in meshes)
 
     seconds = time.monotonic() - began
-    print("ok   a_kill_loses_nothing (%d kills in %d meshes, %d while starting, all nodes at once %d times, "
+    print("ok   a_kill_loses_nothing (%d kills in %d meshes, %d while starting, %d while joining, all nodes at once %d times, "
           "%d applications killed, %d commits acknowledged, %d checks, %.0f s)"
-          % (total("kills"), len(meshes), total("early_kills"), total("all_at_once"), total("application_kills"),
+          % (total("kills"), len(meshes), total("early_kills"), total("join_kills"), total("all_at_once"), total("application_kills"),
              commits, total("checks"), seconds))
     report("kill_loop", "kill -9", "tests/system/kill_loop.py --kills %d --seed %d" % (options.kills, options.seed), [
         ["nodes killed (kill -9)", total("kills")], ["of these while they started", total("early_kills")],
+        ["of these while they joined", total("join_kills")],
         ["times that all nodes were killed at once", total("all_at_once")],
         ["applications killed (kill -9)", total("application_kills")],
         ["commits acknowledged to applications", commits],

@@ -68,7 +68,7 @@ class Cuts(Mesh):
         for site in self.sites[1:]:
             if self.random.random() < 0.5:
                 self.cut_join(site, ticket)
-            self.join_again(site, ticket)
+            self.join(site, ticket)
             if self.random.random() < 0.3:  # "joined" was said: it is
                 self.fresh_cut += 1
                 self.cut(site)
@@ -82,11 +82,6 @@ class Cuts(Mesh):
         self.pass_time(0.15)
         self.joins_cut += 1
         self.cut(site)
-
-    def join_again(self, site, ticket):
-        site.start("join", ticket, site.db)
-        self.keep_port(site, site.node.line("node ").split(" ")[1])
-        site.node.line("joined ")
 
     # --- and then ---------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class Site:
         self.env = options.get("env")
         self.seed, self.pause_ms = options.get("seed", 0), options.get("pause_ms", 5)
         self.node = self.application = None
-        self.acked, self.starts, self.replicas = {}, 0, []
+        self.acked, self.replicas = {}, []
 
     # --- the node ---------------------------------------------------------------------------------
 
@@ -118,7 +118,6 @@ class Site:
         argv = self.prefix + [lib.BIN, verb, *args, "--name", self.name, "--log-level", "warn"]
         self.node = Process(argv + self.arguments, self.folder, self.env)
         self.world.processes.append(self.node)
-        self.starts += 1
         return self.node
 
     def run(self):
@@ -354,7 +353,7 @@ class Mesh:
             if other is not site:
                 other.arguments[:0] = ["--seed", address]
 
-    def make(self, uses=2):
+    def make(self, uses):
         """The first one's database, shared; the ticket."""
         first = self.sites[0]
         conn = first.connect()
@@ -371,7 +370,7 @@ class Mesh:
         site.node.line("joined ")
 
     def begin(self):
-        ticket = self.make()
+        ticket = self.make(uses=60)  # a join that is cut may have used one
         for site in self.sites[1:]:
             self.join(site, ticket)
         for site in self.sites:
