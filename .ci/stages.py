@@ -258,13 +258,27 @@ def stage_valgrind(stage):
     return stage.test(stage.build("gcc", "gcc"), names=VALGRIND_TESTS, wrap=wrap, slower=10)
 
 
+def stage_replay(stage):
+    """A seed of the simulator gives the same trace, run twice with gcc's build and once with clang's."""
+    traces = []
+    for name in ("gcc", "gcc", "asan"):
+        program = os.path.join("build-" + name, "tests", "sim", "sim")
+        if not os.path.exists(os.path.join(ROOT, program)):
+            raise Failed("%s is not there: this stage comes after the stages gcc and asan" % program)
+        text = stage.run([program, "--count", "20", "--jobs", JOBS, "--hash"])
+        traces.append(sorted(re.findall(r"^\d+ [0-9a-f]{32}$", text, re.M)))
+    if len(traces[0]) != 20 or traces[0] != traces[1] or traces[0] != traces[2]:
+        raise Failed("the traces differ: %s" % traces)
+    return Counts(1)
+
+
 def stage_install(stage):
     """As a packager and an embedder do it."""
     stage.run([".ci/install", stage.build("gcc", "gcc")])
     return Counts(1)
 
 
-STAGES = ("layers", "style", "gcc", "asan", "tsan", "valgrind", "install")
+STAGES = ("layers", "style", "gcc", "asan", "tsan", "valgrind", "replay", "install")
 QUICK = ("layers", "style", "quick")
 
 

@@ -68,7 +68,7 @@ static void break_disk(struct sim *sim, enum sim_fault fault)
 		fail[FAULTDISK_WRITE] = fail[FAULTDISK_TRUNCATE] = fail[FAULTDISK_OPEN] =
 			fail[FAULTDISK_DELETE] = one_in;
 	else if (fault == SIM_DISK_SYNC)
-		fail[FAULTDISK_SYNC] = one_in;
+		fail[FAULTDISK_SYNC] = 1 + one_in / 8; /* there are few of them */
 	else if (fault == SIM_BUSY)
 		fail[FAULTDISK_LOCK] = one_in;
 	else
@@ -160,13 +160,13 @@ static const struct {
 	void (*strike)(struct sim *sim, enum sim_fault fault);
 } by_number[] = {
 	{SIM_PARTITION, 4, part},	 {SIM_ONE_WAY, 4, part},
-	{SIM_KILL, 5, crash_some},	 {SIM_CRASH_POINT, 5, crash_some},
+	{SIM_KILL, 6, crash_some},	 {SIM_CRASH_POINT, 6, crash_some},
 	{SIM_POWER_CUT, 4, crash_some},	 {SIM_DISK_READ, 4, break_disk},
-	{SIM_DISK_WRITE, 4, break_disk}, {SIM_DISK_SYNC, 4, break_disk},
+	{SIM_DISK_WRITE, 4, break_disk}, {SIM_DISK_SYNC, 6, break_disk},
 	{SIM_DISK_FULL, 3, break_disk},	 {SIM_BUSY, 4, break_disk},
 	{SIM_PAUSE, 4, pause_one},	 {SIM_CLOCK_AHEAD, 5, jump_one},
 	{SIM_CLOCK_BACK, 5, jump_one},	 {SIM_APP_READER, 5, hold_one},
-	{SIM_APP_WRITER, 5, hold_one},	 {SIM_RESTART, 4, crash_some},
+	{SIM_APP_WRITER, 5, hold_one},	 {SIM_RESTART, 6, crash_some},
 	{SIM_MEMORY, 4, starve},
 };
 
