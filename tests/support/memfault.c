@@ -2,6 +2,7 @@
 #include "tests/support/memfault.h"
 
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/mem.h"
@@ -105,4 +106,34 @@ size_t memfault_live(void)
 uint64_t memfault_bytes(void)
 {
 	return memfault.bytes;
+}
+
+bool memfault_reports(void)
+{
+	return getenv("P2P_RELIABILITY") != NULL;
+}
+
+void memfault_report(const struct memfault_report *report)
+{
+	const char *folder = getenv("P2P_RELIABILITY");
+	char path[512];
+	FILE *file;
+	size_t i;
+
+	if (!folder || (size_t)snprintf(path, sizeof(path), "%s/%s.json", folder, report->name) >=
+			       sizeof(path))
+		return;
+	file = fopen(path, "w");
+	if (!file) {
+		perror(path);
+		return;
+	}
+	(void)fprintf(file, "{\"title\": \"%s\", \"command\": \"%s\", \"figures\": [",
+		      report->title, report->command);
+	for (i = 0; i < 4 && report->labels[i]; i++)
+		(void)fprintf(file, "%s[\"%s\", %llu]", i ? ", " : "", report->labels[i],
+			      (unsigned long long)report->values[i]);
+	(void)fprintf(file, "], \"not_tested\": [\"%s\"]}\n", report->not_tested);
+	if (fclose(file) != 0)
+		perror(path);
 }

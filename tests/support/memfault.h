@@ -15,6 +15,15 @@ void memfault_arm(uint64_t nth, bool sticky);
 void memfault_spare_sqlite(bool spare);
 /* All succeed again. Returns how many failed. */
 uint64_t memfault_disarm(void);
+/* Figures for docs/reliability.md, if P2P_RELIABILITY names a folder: FOLDER/name.json. Texts need
+ * no escapes. */
+struct memfault_report {
+	const char *name, *title, *command, *not_tested;
+	const char *labels[4];
+	uint64_t values[4];
+};
+bool memfault_reports(void);
+void memfault_report(const struct memfault_report *report);
 /* Blocks of the library that are not freed. */
 size_t memfault_live(void);
 /* Bytes that the library asked for since memfault_install(). */

@@ -183,6 +183,13 @@ static uint64_t faulty_run(uint64_t nth, bool sticky, const struct p2p_hash expe
 	return failed;
 }
 
+static struct memfault_report report = {
+	.name = "memory-membership",
+	.title = "Membership: each allocation of fifty additions fails",
+	.command = "P2P_RELIABILITY=FOLDER build/tests/unit/crdt/test_crdt_authority_memory",
+	.not_tested = "two single allocations that fail in one run",
+	.labels = {"runs, one fails", "runs, one and all after it fail"}};
+
 static void a_failed_allocation_takes_no_right_from_anybody(void **state)
 {
 	struct p2p_hash expected[RECORDS];
@@ -200,8 +207,9 @@ static void a_failed_allocation_takes_no_right_from_anybody(void **state)
 		failed[sticky] = nth;
 		assert_true(nth > 4 * RECORDS && nth < TRIES);
 	}
-	print_message("%llu allocations failed once, %llu for good\n",
-		      (unsigned long long)failed[0], (unsigned long long)failed[1]);
+	report.values[0] = failed[0];
+	report.values[1] = failed[1];
+	memfault_report(&report);
 }
 
 static int make_one(struct p2p_authority *authority, uint32_t what, struct p2p_buf *out)
