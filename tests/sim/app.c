@@ -281,12 +281,14 @@ void sim_app_write(struct sim_host *host)
 	finish(host, write_some(host, n), n);
 }
 
-static void hold_end(struct sim *sim, void *ctx, uint64_t n)
+/* The application may have died meanwhile, and hold another one. */
+static void hold_end(struct sim *sim, void *ctx, uint64_t serial)
 {
 	struct sim_host *host = ctx;
+	uint64_t n = host->hold_number;
 
 	(void)sim;
-	if (!host->app_holds || !host->app)
+	if (!host->app_holds || !host->app || serial != host->hold_serial)
 		return;
 	host->app_holds = false;
 	if (n != UINT64_MAX)
@@ -320,5 +322,6 @@ void sim_app_hold(struct sim_host *host, bool write, uint64_t ms)
 	}
 	sim_count(sim, write ? SIM_APP_WRITER : SIM_APP_READER);
 	host->app_holds = true;
-	sim_at(sim, sim->now_ms + ms, hold_end, host, n);
+	host->hold_number = n;
+	sim_at(sim, sim->now_ms + ms, hold_end, host, ++host->hold_serial);
 }

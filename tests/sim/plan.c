@@ -13,7 +13,7 @@ static const struct {
 	{SIM_DELAY, 1000},	   {SIM_LOSS, 200},
 	{SIM_DATAGRAM_LOSS, 5000}, {SIM_DATAGRAM_TWICE, 3000},
 	{SIM_DATAGRAM_LATE, 3000}, {SIM_CORRUPT, 60},
-	{SIM_RESET, 60},	   {SIM_STALL, 40},
+	{SIM_RESET, 60},	   {SIM_STALL, 80},
 	{SIM_WATCH_LOST, 3000},
 };
 
@@ -160,7 +160,7 @@ static const struct {
 	void (*strike)(struct sim *sim, enum sim_fault fault);
 } by_number[] = {
 	{SIM_PARTITION, 4, part},	 {SIM_ONE_WAY, 4, part},
-	{SIM_KILL, 6, crash_some},	 {SIM_CRASH_POINT, 6, crash_some},
+	{SIM_KILL, 7, crash_some},	 {SIM_CRASH_POINT, 6, crash_some},
 	{SIM_POWER_CUT, 4, crash_some},	 {SIM_DISK_READ, 4, break_disk},
 	{SIM_DISK_WRITE, 4, break_disk}, {SIM_DISK_SYNC, 6, break_disk},
 	{SIM_DISK_FULL, 3, break_disk},	 {SIM_BUSY, 4, break_disk},

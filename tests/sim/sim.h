@@ -103,9 +103,11 @@ struct sim_host {
 	uint64_t troubles, merges;
 
 	/* the application */
-	struct sqlite3 *app; /* NULL: does not run */
-	bool app_full_sync;  /* what COMMIT returned for survives a power cut */
-	bool app_holds;	     /* in a transaction that an event ends */
+	struct sqlite3 *app;  /* NULL: does not run */
+	bool app_full_sync;   /* what COMMIT returned for survives a power cut */
+	bool app_holds;	      /* in a transaction that an event ends */
+	uint64_t hold_number; /* of the ledger; UINT64_MAX: it only reads */
+	uint64_t hold_serial;
 	uint64_t app_random;
 	uint64_t ledger_next;
 	uint8_t *ledger; /* owned: by number, 1: committed, 2: perhaps */
