@@ -392,7 +392,7 @@ static int trial_defaults(struct trial *trial)
 	(void)sqlite3_set_authorizer(trial->db, authorize, trial);
 	trial->defaults = true;
 	for (i = 0; i < defaults.count && !rc; i++) {
-		rc = trial_prepare(trial, "SELECT (%s)", defaults.items[i], &sqlite_rc);
+		rc = trial_prepare(trial, "SELECT (%s\n)", defaults.items[i], &sqlite_rc);
 		/* a word that is no column is a text there: only the authorizer counts */
 		if (!rc && sqlite_rc == SQLITE_AUTH)
 			rc = trial_failed(trial, sqlite_rc);

@@ -158,6 +158,10 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 int p2p_store_numbers_in_doubt(struct p2p_store *store, const struct p2p_table *table,
 			       int (*each)(void *ctx, int64_t number), void *ctx) P2P_MUST_CHECK;
 
+/* Hash of what a DEFAULT with this text gives in a column of that affinity. A text of anybody's:
+ * nothing of it reaches a file. P2P_ENOMEM. */
+int p2p_store_default_of(const char *text, char affinity, const struct p2p_hash_key *key,
+			 uint64_t *out) P2P_MUST_CHECK;
 /* Hash of what a column holds in rows where nobody ever wrote it: its DEFAULT, or NULL. A column
  * that was added to a table is no change of its rows (design 4.5). */
 int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,

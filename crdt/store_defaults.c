@@ -6,43 +6,58 @@
 
 #define SQL_BYTES_MAX (1024u * 1024)
 
-/* SQLite itself says what a column of that type and DEFAULT holds: in an empty database of its own,
- * so that affinity and conversion are those of the table. */
-static int default_evaluate(struct p2p_store *store, const char *type, const char *text,
-			    uint64_t *out)
+/* Nothing but the expression, of which the application's schema is the author, or a peer: one
+ * statement that reads, in an empty database that cannot reach another, and no value beyond what a
+ * text in a schema record could be. */
+static int default_evaluate(const char *text, struct p2p_value *out, sqlite3 *db,
+			    sqlite3_stmt **out_row)
 {
-	struct p2p_value value = {.type = P2P_NULL};
-	sqlite3_stmt *row = NULL;
-	sqlite3 *db = NULL;
 	struct p2p_buf sql;
+	const char *tail = NULL;
 	int rc;
 
+	(void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, P2P_RECORD_BODY_MAX);
+	(void)sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
-	p2p_sql_text(&sql, "CREATE TABLE t(c ");
-	p2p_sql_text(&sql, type);
-	p2p_sql_text(&sql, " DEFAULT (");
+	p2p_sql_text(&sql, "SELECT (");
 	p2p_sql_text(&sql, text);
-	p2p_sql_text(&sql, ")); INSERT INTO t DEFAULT VALUES");
+	p2p_sql_text(&sql, "\n)"); /* behind a comment, too */
 	p2p_buf_put_u8(&sql, 0);
 	rc = p2p_buf_error(&sql);
-	if (!rc && sqlite3_open(":memory:", &db) == SQLITE_OK &&
-	    sqlite3_exec(db, (const char *)sql.data, NULL, NULL, NULL) == SQLITE_OK &&
-	    sqlite3_prepare_v2(db, "SELECT c FROM t", -1, &row, NULL) == SQLITE_OK &&
-	    sqlite3_step(row) == SQLITE_ROW)
-		rc = p2p_value_column(&value, row, 0);
+	if (!rc &&
+	    sqlite3_prepare_v2(db, (const char *)sql.data, -1, out_row, &tail) == SQLITE_OK &&
+	    *out_row && !*tail && sqlite3_stmt_readonly(*out_row) &&
+	    sqlite3_step(*out_row) == SQLITE_ROW)
+		rc = p2p_value_column(out, *out_row, 0);
+	p2p_buf_deinit(&sql);
+	return rc;
+}
+
+int p2p_store_default_of(const char *text, char affinity, const struct p2p_hash_key *key,
+			 uint64_t *out)
+{
+	struct p2p_value value = {.type = P2P_NULL};
+	char number[P2P_NUMBER_TEXT_BYTES];
+	sqlite3_stmt *row = NULL;
+	sqlite3 *db = NULL;
+	int rc = 0;
+
 	/* what cannot be evaluated here counts as NULL: at worst a default is told as a change */
+	if (sqlite3_open(":memory:", &db) == SQLITE_OK)
+		rc = default_evaluate(text, &value, db, &row);
 	if (!rc)
-		*out = p2p_value_hash(&store->hash_key, &value);
+		rc = p2p_value_as_stored(&value, affinity, number);
+	if (!rc)
+		*out = p2p_value_hash(key, &value);
 	(void)sqlite3_finalize(row); /* as above */
 	(void)sqlite3_close(db);
-	p2p_buf_deinit(&sql);
 	return rc;
 }
 
 int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,
 			   uint64_t *out)
 {
-	static const char query[] = "SELECT type, dflt_value FROM pragma_table_xinfo(?1, 'main')"
+	static const char query[] = "SELECT dflt_value FROM pragma_table_xinfo(?1, 'main')"
 				    " WHERE name = ?2 COLLATE NOCASE";
 	struct p2p_column *at = &table->columns[column];
 	static const struct p2p_value null;
@@ -60,9 +75,9 @@ int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uin
 		sqlite_rc = sqlite3_bind_text(row, 2, at->name, -1, SQLITE_STATIC);
 	if (sqlite_rc == SQLITE_OK)
 		sqlite_rc = sqlite3_step(row);
-	if (sqlite_rc == SQLITE_ROW && sqlite3_column_type(row, 1) != SQLITE_NULL)
-		rc = default_evaluate(store, (const char *)sqlite3_column_text(row, 0),
-				      (const char *)sqlite3_column_text(row, 1), out);
+	if (sqlite_rc == SQLITE_ROW && sqlite3_column_type(row, 0) != SQLITE_NULL)
+		rc = p2p_store_default_of((const char *)sqlite3_column_text(row, 0), at->affinity,
+					  &store->hash_key, out);
 	if (sqlite_rc != SQLITE_ROW && sqlite_rc != SQLITE_DONE)
 		rc = p2p_store_error(store, sqlite_rc, NULL, "read the columns of");
 	(void)sqlite3_finalize(row); /* the error was seen at the step */

@@ -566,6 +566,7 @@ int p2p_store_unshare(struct p2p_store *store, struct p2p_error *err)
 	static const char names[] = "SELECT 'DROP ' || type || ' IF EXISTS main.\"' ||"
 				    " replace(name, '\"', '\"\"') || '\"' FROM main.sqlite_schema"
 				    " WHERE name LIKE 'p2p\\_%' ESCAPE '\\'"
+				    " AND name NOT LIKE 'p2p\\_local\\_%' ESCAPE '\\'"
 				    " AND type IN ('table', 'trigger', 'view') ORDER BY type DESC";
 	struct p2p_buf sql;
 	sqlite3_stmt *stmt = NULL;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "crdt/schema.h"
+#include "crdt/store.h"
 #include "proto/limits.h"
 #include "proto/message.h"
 #include "tests/fuzz/fuzz.h"
@@ -192,6 +193,27 @@ static size_t index_count(const struct p2p_buf *body)
 	return indexes;
 }
 
+/* The defaults of its columns are known without running anything but an expression. */
+static void check_defaults(const struct p2p_table *table)
+{
+	static const char sql[] = "SELECT cid, dflt_value FROM pragma_table_xinfo(?1)"
+				  " WHERE dflt_value IS NOT NULL";
+	static const struct p2p_hash_key key = {{1}};
+	sqlite3_stmt *stmt;
+	uint64_t hash = 0;
+	int column;
+
+	p2p_require(sqlite3_prepare_v2(application, sql, -1, &stmt, NULL) == SQLITE_OK);
+	p2p_require(sqlite3_bind_text(stmt, 1, table->name, -1, SQLITE_STATIC) == SQLITE_OK);
+	while (sqlite3_step(stmt) == SQLITE_ROW) {
+		column = sqlite3_column_int(stmt, 0);
+		fuzz_ok(p2p_store_default_of((const char *)sqlite3_column_text(stmt, 1),
+					     table->columns[column].affinity, &key, &hash));
+		p2p_require(hash != 0);
+	}
+	p2p_require(sqlite3_finalize(stmt) == SQLITE_OK);
+}
+
 /* Described here, made there, described there. */
 static void carry(const struct p2p_table *table)
 {
@@ -234,8 +256,10 @@ static void try_application(const char *sql)
 	fuzz_ok(p2p_schema_each(application, take, &found, &err));
 	for (i = 0; i < found.count; i++) {
 		check_table(&found.tables[i]);
-		if (!found.tables[i].reason)
+		if (!found.tables[i].reason) {
+			check_defaults(&found.tables[i]);
 			carry(&found.tables[i]);
+		}
 		p2p_table_deinit(&found.tables[i]);
 	}
 	sqlite3_progress_handler(application, STEPS_MAX, too_long, NULL);
@@ -361,6 +385,9 @@ static void seeds(void)
 	seed("references", 0,
 	     "CREATE TABLE p(id INTEGER PRIMARY KEY);CREATE TABLE c(k PRIMARY KEY,"
 	     " p REFERENCES p(id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED)");
+	seed("quoted_type", 0,
+	     "CREATE TABLE a(k PRIMARY KEY, v \"x); ATTACH 'f' AS f; --\" DEFAULT 1,"
+	     " w DEFAULT (1 --\n), x DEFAULT (randomblob(999999999)))");
 	seed("no_key", 0,
 	     "CREATE TABLE a(v); CREATE VIEW s AS SELECT * FROM a;"
 	     "CREATE TABLE sqlitex(k PRIMARY KEY)");

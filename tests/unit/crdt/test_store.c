@@ -442,7 +442,8 @@ static void unshare_leaves_a_plain_file(void **state)
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY); CREATE TABLE u(id INTEGER PRIMARY KEY, t);"
 	    "CREATE TRIGGER own AFTER INSERT ON t BEGIN INSERT INTO u(t) VALUES(NEW.a); END;"
-	    "INSERT INTO t VALUES('x')");
+	    "CREATE TABLE p2p_local_cache(k PRIMARY KEY, v);" /* the application's own */
+	    "INSERT INTO t VALUES('x'); INSERT INTO p2p_local_cache VALUES(1, 2)");
 	(void)snprintf(before, sizeof(before), "%s",
 		       app_text("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2"));
 	store = share("t", true);
@@ -457,6 +458,40 @@ static void unshare_leaves_a_plain_file(void **state)
 	assert_string_equal(app_text("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2"),
 			    before);
 	assert_string_equal(app_text("SELECT * FROM t"), "x;");
+	assert_string_equal(app_text("SELECT * FROM p2p_local_cache"), "1|2;");
+}
+
+/* The type of a column can be any text in quotes, and stands in a schema that a peer may have made.
+ */
+static void what_a_schema_says_of_a_column_is_never_run(void **state)
+{
+	struct p2p_value one = {.type = P2P_INTEGER, .integer = 1}, null = {.type = P2P_NULL};
+	struct p2p_store *store;
+	struct p2p_table *table;
+	char sql[512], file[128];
+	uint64_t hash = 0;
+	uint32_t i;
+
+	(void)state;
+	(void)snprintf(file, sizeof(file), "%s/evil", dir);
+	(void)snprintf(
+		sql, sizeof(sql),
+		"CREATE TABLE t(k TEXT PRIMARY KEY,"
+		" a \"x); ATTACH '%s' AS e; CREATE TABLE e.t(x); --\" DEFAULT 1,"
+		" b \"x DEFAULT 5); ATTACH '%s' AS e; CREATE TABLE e.t(x); --\" DEFAULT (1 --\n),"
+		" c INT DEFAULT '1', d DEFAULT (zeroblob(900000000)))",
+		file, file);
+	app(sql);
+	store = share("t", false);
+	table = p2p_store_table_by_name(store, "t");
+	assert_non_null(table);
+	for (i = 1; i < table->column_count; i++) {
+		assert_int_equal(p2p_store_default_hash(store, table, i, &hash), 0);
+		assert_true(hash ==
+			    p2p_value_hash(p2p_store_hash_key(store), i < 4 ? &one : &null));
+	}
+	assert_int_not_equal(access(file, F_OK), 0);
+	p2p_store_close(store);
 }
 
 static void the_write_lock_is_waited_for_only_so_long(void **state)
@@ -519,6 +554,7 @@ int main(void)
 		store_test(a_rebuilt_table_gets_its_triggers_again_and_is_rescanned),
 		store_test(a_missing_table_waits_and_a_dropped_column_keeps_its_slot),
 		store_test(unshare_leaves_a_plain_file),
+		store_test(what_a_schema_says_of_a_column_is_never_run),
 		store_test(the_write_lock_is_waited_for_only_so_long),
 		store_test(a_rollback_needs_no_memory),
 	};
