@@ -368,6 +368,25 @@ static void a_row_that_is_replaced_through_a_unique_index_goes_everywhere(void *
 	cluster_deinit(&cluster);
 }
 
+/* Captured on its own, pushed out before it was frozen: no trigger tells, and its values are gone.
+ */
+static void a_row_that_is_replaced_before_it_was_frozen_stops_nothing(void **state)
+{
+	(void)state;
+	begin_with(12, 2,
+		   "CREATE TABLE user(name TEXT PRIMARY KEY, mail TEXT UNIQUE) WITHOUT ROWID");
+	cluster_sql(&cluster, 1, "INSERT INTO user VALUES('first', 'm')");
+	cluster_run(&cluster, 1500); /* seen, and kept until somebody is there */
+	cluster_sql(&cluster, 1, "INSERT OR REPLACE INTO user VALUES('second', 'm')");
+	cluster_run(&cluster, 1500);
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 3000);
+	assert_true(cluster_settle(&cluster, 5000));
+	expect_rows(0, "SELECT * FROM user", "|'second'|'m'\n");
+	assert_true(cluster_equal(&cluster));
+	cluster_deinit(&cluster);
+}
+
 /* R59: changes of a table that a node does not have are kept, and applied after its migration. */
 static void r59_a_table_that_comes_later_gets_all_that_came_before(void **state)
 {
@@ -676,6 +695,7 @@ int main(void)
 		cmocka_unit_test(a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
 		cmocka_unit_test(a_row_that_is_replaced_through_a_unique_index_goes_everywhere),
+		cmocka_unit_test(a_row_that_is_replaced_before_it_was_frozen_stops_nothing),
 		cmocka_unit_test(r59_a_table_that_comes_later_gets_all_that_came_before),
 		cmocka_unit_test(r59_a_column_that_comes_later_gets_all_that_came_before),
 		cmocka_unit_test(r05_all_are_equal_after_a_storm),
