@@ -192,6 +192,7 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 		rc = p2p_vv_put(&sync->vector, entry);
 	if (rc)
 		return rc;
+	sync->now_ms = p2p_env_now(sync->config.env).ms; /* the last tick may be long ago */
 	replica->changed = ++sync->changed;
 	p2p_list_remove(&replica->change);
 	p2p_list_push(&sync->changes, &replica->change);

@@ -439,11 +439,12 @@ static int take_digest(struct p2p_sync *sync, struct sync_peer *peer, const stru
 {
 	uint64_t own = sync_own(sync)->merged.seq;
 	bool level = p2p_hash_cmp(digest(sync), theirs) == 0;
-
-	if (!level || !peer->have_known || (peer->ack_missed && peer->ack_missed == own))
-		peer->tell_full = peer->ask_full = true;
 	/* it has all of ours, but its ack did not come: if so the next time too, it is lost */
-	peer->ack_missed = level && peer->acked_seq < own ? own : 0;
+	uint64_t missed = level && peer->acked_seq < own ? own : 0;
+
+	if (!level || !peer->have_known || (missed && peer->ack_missed == missed))
+		peer->tell_full = peer->ask_full = true;
+	peer->ack_missed = missed;
 	return level ? take_equal(sync, peer) : 0;
 }
 

@@ -399,8 +399,9 @@ static void take_hello(struct p2p_contact *contact, const P2p__V1__Hello *hello)
 	p2p_contact_move(contact, P2P_CONTACT_LIVE);
 	contact->was_live = true;
 	p2p_contact_report_dialled(contact, 0);
-	p2p_finder_up(node->finder, &contact->key);
+	/* first the address, so that it rests while the session stands */
 	remember_address(contact, hello->listen_port);
+	p2p_finder_up(node->finder, &contact->key);
 	p2p_node_note(node, &contact->key, contact->address, 0, "");
 	node->last_trouble[0] = 0;
 	p2p_log(&node->log, P2P_LOG_INFO, "node", "peer %.8s (%s, %s) is up",
