@@ -397,6 +397,8 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 
 		if (now.ms - sync->second_ms >= 1000) {
 			peer->proofs = peer->compares = 0;
+			if (peer->strikes)
+				peer->strikes--;
 			sync_check_clock(sync, peer);
 		}
 		due = sync_have_tick(sync, peer);

@@ -16,6 +16,8 @@
 #define SYNC_PUSH_BYTES	    (64 * 1024) /* greatest changeset that is pushed unasked */
 #define SYNC_MOVE_MS	    1000	/* without progress: another source */
 #define SYNC_ASK_AGAIN_MS   5000	/* the same one, if there is no other */
+#define SYNC_LOOK_MS	    200		/* between two looks at a source that has to wait */
+#define SYNC_FORGIVE_MS	    30000	/* of one failure to give a range */
 #define SYNC_SLICE_MS	    15000	/* of one source, for what nobody signed yet; doubled */
 #define SYNC_AUTHOR_MS	    150		/* the author's own push is waited for */
 #define SYNC_DIGEST_MIN_MS  1000
@@ -33,7 +35,8 @@
 /* A peer that was asked for a replica. */
 struct sync_try {
 	p2p_sync_peer peer;
-	uint32_t failures; /* since it last gave something that is signed */
+	uint32_t failures; /* one less for every SYNC_FORGIVE_MS since failed_ms */
+	uint64_t failed_ms;
 	uint64_t until_ms; /* not asked before */
 };
 
@@ -73,7 +76,7 @@ struct sync_replica {
 	bool active;	      /* something is to be done: always while there is a source */
 	p2p_sync_peer source; /* 0: nobody is asked */
 	uint64_t asked_to;
-	uint64_t asked_ms, progress_ms, slice_ms;
+	uint64_t asked_ms, progress_ms, slice_ms, look_ms;
 	uint64_t author_ms;	/* not asked for before */
 	struct sync_try *tries; /* owned: who was asked in its session */
 	size_t try_count, try_cap;
@@ -202,9 +205,8 @@ void sync_offered(struct p2p_sync *sync, struct sync_peer *peer, const struct p2
 void sync_offered_all(struct p2p_sync *sync, struct sync_peer *peer);
 /* It was asked in this session: NULL if not. */
 struct sync_try *sync_try_find(const struct sync_replica *replica, p2p_sync_peer peer);
-/* It did not give what it told of; it did. */
+/* It did not give what it told of. */
 void sync_failed(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer);
-void sync_delivered(struct sync_replica *replica, struct sync_peer *peer);
 void sync_forget_peer(struct p2p_sync *sync, p2p_sync_peer handle);
 int sync_take_reject(struct p2p_sync *sync, struct sync_peer *peer,
 		     const P2p__V1__Reject *reject) P2P_MUST_CHECK;

@@ -64,38 +64,35 @@ void sync_forget_peer(struct p2p_sync *sync, p2p_sync_peer handle)
 	}
 }
 
-/* How often it failed to give this since it last did. */
-static uint32_t failures(const struct sync_replica *replica, p2p_sync_peer peer)
+/* How often it failed to give this lately; to give something else makes nothing good. */
+static uint32_t failures(const struct p2p_sync *sync, const struct sync_replica *replica,
+			 p2p_sync_peer peer)
 {
 	const struct sync_try *try = sync_try_find(replica, peer);
+	uint64_t forgiven;
 
-	return try ? try->failures : 0;
+	if (!try)
+		return 0;
+	forgiven = (sync->now_ms - try->failed_ms) / SYNC_FORGIVE_MS;
+	return forgiven < try->failures ? try->failures - (uint32_t)forgiven : 0;
 }
 
 void sync_failed(struct p2p_sync *sync, struct sync_replica *replica, struct sync_peer *peer)
 {
 	struct sync_try *try = try_get(replica, peer->handle);
+	uint32_t before;
 	uint64_t wait;
 
 	if (peer->strikes < STRIKES_MAX)
 		peer->strikes++;
 	if (!try)
 		return; /* no memory: it is tried like any other */
+	before = failures(sync, replica, peer->handle);
 	/* the first failure may be a lost message; a second one is not likely to be */
-	wait = try->failures ? (uint64_t)SYNC_MOVE_MS << (try->failures - 1) : 0;
+	wait = before ? (uint64_t)SYNC_MOVE_MS << (before - 1) : 0;
 	try->until_ms = sync->now_ms + (wait < SYNC_ASK_AGAIN_MS ? wait : SYNC_ASK_AGAIN_MS);
-	if (try->failures < SLICE_SHIFT_MAX)
-		try->failures++;
-}
-
-void sync_delivered(struct sync_replica *replica, struct sync_peer *peer)
-{
-	struct sync_try *try = sync_try_find(replica, peer->handle);
-
-	if (try)
-		try->failures = 0;
-	if (peer->strikes)
-		peer->strikes--;
+	try->failures = before < SLICE_SHIFT_MAX ? before + 1 : before;
+	try->failed_ms = sync->now_ms;
 }
 
 /* --- choosing --------------------------------------------------------------------------------- */
@@ -119,10 +116,10 @@ static bool can_give(const struct sync_peer *peer, const struct sync_replica *re
 }
 
 /* Is a rather asked than b? */
-static bool better(const struct sync_replica *replica, const struct sync_peer *a,
-		   const struct sync_peer *b)
+static bool better(const struct p2p_sync *sync, const struct sync_replica *replica,
+		   const struct sync_peer *a, const struct sync_peer *b)
 {
-	uint32_t x = failures(replica, a->handle), y = failures(replica, b->handle);
+	uint32_t x = failures(sync, replica, a->handle), y = failures(sync, replica, b->handle);
 
 	if (x != y)
 		return x < y;
@@ -151,7 +148,7 @@ static struct sync_peer *source_choose(const struct p2p_sync *sync,
 				*out_until = try->until_ms;
 			continue;
 		}
-		if (!best || better(replica, peer, best))
+		if (!best || better(sync, replica, peer, best))
 			best = peer;
 	}
 	return best;
@@ -222,30 +219,54 @@ static bool unproven(const struct sync_replica *replica)
 	return !replica->proven && (replica->last.seq > replica->verified || replica->current.seq);
 }
 
-/* Until when the source has time: without progress, and for what nobody signed yet, which a liar
- * could feed for ever. */
-static uint64_t source_due(const struct sync_replica *replica)
+/* It was chosen as the one that failed the least: so often everybody did, and the way is slow. */
+static uint32_t patience(const struct p2p_sync *sync, const struct sync_replica *replica)
 {
-	uint32_t failed = failures(replica, replica->source);
-	uint32_t patient = failed < PATIENCE_SHIFT_MAX ? failed : PATIENCE_SHIFT_MAX;
-	uint64_t due = replica->progress_ms +
-		       ((uint64_t)SYNC_MOVE_MS << (replica->exclusive ? patient : 0));
-	uint64_t slice = replica->slice_ms + ((uint64_t)SYNC_SLICE_MS << failed);
+	uint32_t failed = failures(sync, replica, replica->source);
 
-	return unproven(replica) && slice < due ? slice : due;
+	return failed < PATIENCE_SHIFT_MAX ? failed : PATIENCE_SHIFT_MAX;
+}
+
+/* When to look whether the source has to give way: for lack of progress, or because nobody signed
+ * yet what it gives, which a liar could feed for ever. */
+static uint64_t source_due(const struct p2p_sync *sync, const struct sync_replica *replica)
+{
+	uint64_t due = replica->progress_ms + SYNC_MOVE_MS;
+	uint64_t slice = replica->slice_ms +
+			 ((uint64_t)SYNC_SLICE_MS << failures(sync, replica, replica->source));
+
+	if (unproven(replica) && slice < due)
+		due = slice;
+	return due > replica->look_ms ? due : replica->look_ms;
+}
+
+/* Is another one to be asked instead? At once, if it failed less often. If all failed as often as
+ * this one, the way is slow, and it gets more time each time. */
+static bool gives_way(const struct p2p_sync *sync, const struct sync_replica *replica,
+		      const struct sync_peer *other)
+{
+	uint64_t idle = sync->now_ms - replica->progress_ms;
+
+	if (!other)
+		return idle >= (uint64_t)SYNC_ASK_AGAIN_MS << patience(sync, replica);
+	return failures(sync, replica, other->handle) < failures(sync, replica, replica->source) ||
+	       idle < SYNC_MOVE_MS || /* its slice is over */
+	       idle >= (uint64_t)SYNC_MOVE_MS << patience(sync, replica);
 }
 
 /* Its time is up: another one, if there is one; the same again only after a while, for what is
  * under way would come twice. */
 static void source_stalled(struct p2p_sync *sync, struct sync_replica *replica)
 {
-	struct sync_peer *peer = sync_peer_find(sync, replica->source);
-	uint64_t idle = sync->now_ms - replica->progress_ms, until;
-	bool other = source_choose(sync, replica, &until) != NULL;
+	struct sync_peer *peer = sync_peer_find(sync, replica->source), *other;
+	uint64_t until;
 
 	p2p_require(peer != NULL); /* a peer that is down is nobody's source */
-	if (!other && idle < SYNC_ASK_AGAIN_MS) {
-		replica->slice_ms = sync->now_ms;
+	other = source_choose(sync, replica, &until);
+	if (!gives_way(sync, replica, other)) {
+		if (!other)
+			replica->slice_ms = sync->now_ms;
+		replica->look_ms = sync->now_ms + SYNC_LOOK_MS;
 		return;
 	}
 	sync_failed(sync, replica, peer);
@@ -268,10 +289,10 @@ static uint64_t pull_step(struct p2p_sync *sync, struct sync_replica *replica)
 								      : replica->author_ms;
 	struct sync_peer *peer;
 
-	if (replica->source && sync->now_ms >= source_due(replica))
+	if (replica->source && sync->now_ms >= source_due(sync, replica))
 		source_stalled(sync, replica);
 	if (replica->source && may_ask(sync, replica))
-		return source_due(replica);
+		return source_due(sync, replica);
 	if (replica->source) {
 		tell_stop(sync, replica);
 		sync_release(sync, replica);
@@ -287,7 +308,8 @@ static uint64_t pull_step(struct p2p_sync *sync, struct sync_replica *replica)
 	if (!peer)
 		return until;
 	/* its queue is full, or the log cannot be read: later */
-	return ask(sync, replica, peer) ? sync->now_ms + SYNC_MOVE_MS / 10 : source_due(replica);
+	return ask(sync, replica, peer) ? sync->now_ms + SYNC_MOVE_MS / 10
+					: source_due(sync, replica);
 }
 
 uint64_t sync_pull(struct p2p_sync *sync)
@@ -341,8 +363,8 @@ void sync_offered(struct p2p_sync *sync, struct sync_peer *peer, const struct p2
 	/* a source that failed before, and gave nothing since, gives way at once */
 	if (replica->source && replica->source != peer->handle &&
 	    replica->progress_ms == replica->asked_ms &&
-	    failures(replica, peer->handle) < failures(replica, replica->source) &&
-	    peer->have_known && can_give(peer, replica)) {
+	    failures(sync, replica, peer->handle) < failures(sync, replica, replica->source) &&
+	    can_give(peer, replica)) {
 		tell_stop(sync, replica);
 		sync_release(sync, replica);
 	}

@@ -261,7 +261,6 @@ static int part_complete(const struct part *part)
 		replica->verified = header->seq;
 		replica->slice_ms = replica->progress_ms;
 		replica->exclusive = false;
-		sync_delivered(replica, part->peer);
 	}
 	p2p_header_deinit(header);
 	replica->next_segment = 0;

@@ -393,6 +393,31 @@ static void a_relay_brings_what_its_author_cannot(void **state)
 	syncnet_deinit(&net);
 }
 
+/* Answers take longer than a source has at first: it gets more time, and what comes late counts. */
+static void two_slow_sources_do_not_chase_one_another(void **state)
+{
+	static const uint64_t delays[] = {600, 1500, 4000};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(delays) / sizeof(*delays); i++) {
+		begin(9, 4); /* 0 takes from 1 and 2 what 3 wrote */
+		syncnet_write(&net, 3, 10, 100000);
+		syncnet_connect(&net, 1, 3);
+		syncnet_connect(&net, 2, 3);
+		assert_true(syncnet_settle(&net, 20000) || syncnet_merged(&net, 2, 3) == 10);
+		syncnet_run(&net, 20000);
+		net.delay_ms = delays[i];
+		syncnet_connect(&net, 0, 1);
+		syncnet_connect(&net, 0, 2);
+		syncnet_run(&net, 20 * delays[i]);
+		assert_int_equal(syncnet_merged(&net, 0, 3), 10);
+		/* the two and two more tries, the first of which were too short */
+		assert_true(net.links[1][0].parts + net.links[2][0].parts <= 4 * 20);
+		syncnet_deinit(&net);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -408,6 +433,7 @@ int main(void)
 		cmocka_unit_test(r55_storms_of_losses_cuts_and_kills_leave_no_hole),
 		cmocka_unit_test(r55_a_failed_commit_leaves_no_hole),
 		cmocka_unit_test(a_relay_brings_what_its_author_cannot),
+		cmocka_unit_test(two_slow_sources_do_not_chase_one_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
