@@ -35,7 +35,10 @@ static void remove_file(const char *dir, const char *name)
 void sim_host_init(struct sim *sim, struct sim_host *host, size_t index)
 {
 	/* memory, if there is such a place: nothing here has to survive the machine */
-	const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	const char *base = getenv("TMPDIR");
+
+	if (!base)
+		base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 
 	memset(host, 0, sizeof(*host));
 	host->sim = sim;
