@@ -32,22 +32,32 @@ void sim_trace_bytes(struct sim *sim, const void *data, size_t len)
 	(void)crypto_generichash_update(&sim->trace, data, len);
 }
 
+/* Folders have another name in each run, and may be anywhere. */
+static void without_folders(char *line)
+{
+	char *at, *begin, *end;
+
+	while ((at = strstr(line, SIM_FOLDER)) != NULL) {
+		end = at + strlen(SIM_FOLDER);
+		while (*end && *end != '/' && *end != '\'')
+			end++;
+		for (begin = at; begin > line && begin[-1] != ' ' && begin[-1] != '\'';)
+			begin--;
+		*begin++ = '~';
+		memmove(begin, end, strlen(end) + 1);
+	}
+}
+
 void sim_note(struct sim *sim, int level, const char *format, ...)
 {
-	char line[600], *at;
+	char line[600];
 	va_list args;
-	size_t i;
 	int len = snprintf(line, sizeof(line), "%8llu ", (unsigned long long)sim->now_ms);
 
 	va_start(args, format);
 	(void)vsnprintf(line + len, sizeof(line) - (size_t)len, format, args);
 	va_end(args);
-	/* folders have another name in each run */
-	for (at = line; (at = strstr(at, SIM_FOLDER)) != NULL;) {
-		at += strlen(SIM_FOLDER);
-		for (i = 0; i < 6 && at[i]; i++)
-			at[i] = '.';
-	}
+	without_folders(line);
 	sim_trace_bytes(sim, line, strlen(line));
 	if (sim->verbose >= level)
 		(void)printf("%s\n", line);
