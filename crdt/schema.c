@@ -353,6 +353,31 @@ static int unique_read(sqlite3 *db, struct p2p_table *table)
 	return schema_error(db, rc, NULL, table->name);
 }
 
+/* Can rows be written here at all? An index, a generated column or a UNIQUE constraint may need a
+ * function or a collation that only the application registers: merges of the table would fail for
+ * ever, and those of all others with them. */
+static int refuse_by_writing(sqlite3 *db, struct p2p_table *table)
+{
+	char *sql = sqlite3_mprintf("INSERT INTO main.\"%w\" DEFAULT VALUES", table->name);
+	sqlite3_stmt *stmt = NULL;
+	char reason[256];
+	int rc;
+
+	if (!sql)
+		return P2P_ENOMEM;
+	rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+	sqlite3_free(sql);
+	(void)sqlite3_finalize(stmt); /* was not run */
+	if (rc != SQLITE_ERROR)
+		return rc == SQLITE_OK ? 0 : schema_error(db, rc, NULL, table->name);
+	(void)snprintf(
+		reason, sizeof(reason),
+		"only the application can write to it (%.100s): leave out of its indexes and "
+		"generated columns what SQLite has not by itself",
+		sqlite3_errmsg(db));
+	return table_refuse(table, reason);
+}
+
 static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 {
 	bool strict = false, has_index = false;
@@ -371,7 +396,9 @@ static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 		rc = key_index_read(db, out, &has_index);
 	if (!rc)
 		rc = unique_read(db, out);
-	return rc ? rc : key_fill(out, has_index);
+	if (!rc)
+		rc = key_fill(out, has_index);
+	return rc || out->reason ? rc : refuse_by_writing(db, out);
 }
 
 int p2p_schema_read_table(sqlite3 *db, const char *name, struct p2p_table *out,

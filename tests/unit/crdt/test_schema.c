@@ -189,6 +189,54 @@ static void a_key_with_a_collation_of_the_application_is_refused(void **state)
 	(void)sqlite3_close(db);
 }
 
+static void own_function(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count;
+	sqlite3_result_value(context, values[0]);
+}
+
+/* Merging into it would fail, again and again, and everything else would wait behind it. */
+static void what_only_the_application_can_write_to_is_refused(void **state)
+{
+	static const char *const names[] = {"i", "p", "g", "u", "plain", "c"};
+	struct p2p_table table;
+	sqlite3 *db;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+	assert_int_equal(sqlite3_create_collation(db, "own", SQLITE_UTF8, NULL, by_length), 0);
+	assert_int_equal(sqlite3_create_function(db, "own", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
+						 NULL, own_function, NULL, NULL),
+			 0);
+	assert_int_equal(
+		sqlite3_exec(
+			db,
+			"CREATE TABLE i(k PRIMARY KEY, v); CREATE INDEX i1 ON i(own(v));"
+			"CREATE TABLE p(k PRIMARY KEY, v); CREATE INDEX p1 ON p(v) WHERE own(v) > 1;"
+			"CREATE TABLE g(k PRIMARY KEY, v AS (own(k)) STORED);"
+			"CREATE TABLE u(k PRIMARY KEY, v COLLATE own UNIQUE);"
+			"CREATE TABLE plain(k PRIMARY KEY, v COLLATE own);"
+			"CREATE TABLE c(k PRIMARY KEY, v CHECK(own(v)))",
+			NULL, NULL, NULL),
+		SQLITE_OK);
+	assert_int_equal(sqlite3_create_function(db, "own", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
+						 NULL, NULL, NULL, NULL),
+			 0);
+	assert_int_equal(sqlite3_create_collation(db, "own", SQLITE_UTF8, NULL, NULL), 0);
+	/* as the store has it: CHECKs are not looked at */
+	assert_int_equal(sqlite3_exec(db, "PRAGMA ignore_check_constraints = ON", NULL, NULL, NULL),
+			 0);
+	for (n = 0; n < p2p_array_len(names); n++) {
+		read_table(db, names[n], &table);
+		assert_int_equal(table.state, n < 4 ? P2P_TABLE_REFUSED : P2P_TABLE_LOCAL);
+		if (n < 4)
+			assert_non_null(strstr(table.reason, "own"));
+		p2p_table_deinit(&table);
+	}
+	(void)sqlite3_close(db);
+}
+
 static void tables_of_an_unknown_module_are_left_alone(void **state)
 {
 	static const char sql[] =
@@ -446,6 +494,7 @@ int main(void)
 		cmocka_unit_test(keys_columns_and_collations_are_as_declared),
 		cmocka_unit_test(what_cannot_be_replicated_is_refused_with_its_reason),
 		cmocka_unit_test(a_key_with_a_collation_of_the_application_is_refused),
+		cmocka_unit_test(what_only_the_application_can_write_to_is_refused),
 		cmocka_unit_test(tables_of_an_unknown_module_are_left_alone),
 		cmocka_unit_test(every_table_is_told_in_order_of_names),
 		cmocka_unit_test(a_described_table_is_made_elsewhere_byte_for_byte),
