@@ -6,6 +6,8 @@
 #include "node/node_env.h"
 #include "tests/sim/sim.h"
 
+#define JITTER_MS 23
+
 static struct p2p_time env_now(void *ctx)
 {
 	struct p2p_time now = {sim_host_now(ctx)};
@@ -26,8 +28,10 @@ static void env_random(void *ctx, void *out, size_t len)
 	uint8_t *bytes = out;
 	size_t i;
 
-	if (host->sim->plain && len <= sizeof(uint32_t)) { /* a jitter */
-		memset(out, 0, len);
+	if (host->sim->plain && len == sizeof(uint32_t)) { /* a jitter: each host has its own */
+		uint32_t jitter = (uint32_t)host->index * JITTER_MS;
+
+		memcpy(out, &jitter, sizeof(jitter));
 		return;
 	}
 	for (i = 0; i < len; i++)

@@ -156,7 +156,7 @@ struct sim {
 	char ticket[1024];
 	struct sim_registry *registry; /* of check.c */
 	const char *schema;	       /* NULL: sim_schema */
-	bool plain; /* chance makes no difference: no jitter, ids in the order of hosts */
+	bool plain; /* chance makes no difference: jitter and ids are in the order of hosts */
 	void (*told)(struct sim_host *host, const p2p_node_event *event); /* of a node; or NULL */
 	crypto_generichash_state trace;
 	uint8_t trace_hash[16];
