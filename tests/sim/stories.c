@@ -26,6 +26,19 @@ static void first_join(struct story *s)
 	story_show(s, "SELECT k, v FROM note ORDER BY k");
 }
 
+static void join_with_rows(struct story *s)
+{
+	s->sim.schema = "CREATE TABLE note(k TEXT PRIMARY KEY, v, w);"
+			"INSERT INTO note VALUES('a', 1, 1), ('b', 2, 2)";
+	story_mesh(s, 1);
+	story_sql(s, 'A', "INSERT INTO note VALUES('c', 3, 3)");
+	story_run(s, 1000);
+	story_begin(s);
+	story_join(s);
+	story_run(s, 900);
+	story_show(s, "SELECT k, v FROM note ORDER BY k");
+}
+
 static void live_push(struct story *s)
 {
 	story_mesh(s, 2);
@@ -237,6 +250,7 @@ static const struct {
 	void (*tell)(struct story *story);
 } stories[] = {
 	{"first-join", first_join},
+	{"join-with-rows", join_with_rows},
 	{"live-push", live_push},
 	{"three", three},
 	{"line", line},
