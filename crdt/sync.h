@@ -5,9 +5,11 @@
  *
  * Rules: nothing is assumed sent that was not acked; the sender uses the peer's Have of *this*
  * session and what is in flight on it; the receiver assigns each replica's range to one source and
- * moves it after 1 s without progress; an own changeset is sent only after the peer's Have was
- * compared; credit bounds what a sender may have under way; a group is handed to merge when prev
- * and all deps are covered. */
+ * moves it after 1 s without progress, to whoever failed least for it; an own changeset is sent
+ * only after the peer's Have was compared; credit bounds what a sender may have under way; a group
+ * is handed to merge when prev and all deps are covered. Only signatures are believed: what is
+ * staged and not signed yet, and what peers claim, is evidence against nobody, and a peer at fault
+ * costs its own session. */
 #ifndef P2P_CRDT_SYNC_H
 #define P2P_CRDT_SYNC_H
 

@@ -529,11 +529,22 @@ static void message_give(struct syncnet *net, size_t from, size_t to,
 	message_free(message);
 }
 
+/* Who was told that the queue is full is told that it is not. */
+static void link_drained(struct syncnet *net, size_t from, size_t to)
+{
+	struct syncnet_link *link = &net->links[from][to];
+
+	if (!link->up || !link->full || link->stuck || link->queued >= (net->queue_max + 1) / 2)
+		return;
+	link->full = false;
+	if (net->nodes[from].sync)
+		p2p_sync_writable(net->nodes[from].sync, link->handle);
+}
+
 static void link_deliver(struct syncnet *net, size_t from, size_t to)
 {
 	struct syncnet_link *link = &net->links[from][to];
 	struct syncnet_message *message = link->head;
-	struct syncnet_node *sender = &net->nodes[from];
 
 	link->head = message->next;
 	if (!link->head)
@@ -541,11 +552,7 @@ static void link_deliver(struct syncnet *net, size_t from, size_t to)
 	link->queued--;
 	message_give(net, from, to, message);
 	node_work(&net->nodes[to]);
-	if (link->full && !link->stuck && link->queued < (net->queue_max + 1) / 2) {
-		link->full = false;
-		if (sender->sync)
-			p2p_sync_writable(sender->sync, link->handle);
-	}
+	link_drained(net, from, to);
 	sessions_close(net);
 }
 
@@ -599,9 +606,12 @@ static uint64_t next_event(const struct syncnet *net, uint64_t end)
 
 static void instant(struct syncnet *net)
 {
-	size_t i;
+	size_t i, to;
 
 	sessions_again(net);
+	for (i = 0; i < net->count; i++)
+		for (to = 0; to < net->count; to++)
+			link_drained(net, i, to);
 	for (i = 0; i < net->count; i++) {
 		struct syncnet_node *node = &net->nodes[i];
 

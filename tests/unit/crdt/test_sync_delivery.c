@@ -393,6 +393,30 @@ static void a_relay_brings_what_its_author_cannot(void **state)
 	syncnet_deinit(&net);
 }
 
+/* Not even acks and vectors go out, now here, now there; nothing is lost that was taken. */
+static void r34_links_that_take_nothing_for_a_while_lose_nothing(void **state)
+{
+	size_t step, i, a, b;
+
+	(void)state;
+	begin(10, 3);
+	net.jitter_ms = 5;
+	syncnet_connect_all(&net);
+	for (step = 0; step < 60; step++) {
+		a = (size_t)syncnet_random(&net, 3);
+		b = (a + 1 + (size_t)syncnet_random(&net, 2)) % 3;
+		net.links[a][b].stuck = !net.links[a][b].stuck;
+		syncnet_write(&net, a, 1 + step % 3, 1000 * step);
+		syncnet_run(&net, syncnet_random(&net, 400));
+	}
+	for (i = 0; i < 9; i++)
+		net.links[i / 3][i % 3].stuck = false;
+	assert_true(syncnet_settle(&net, 30000));
+	assert_agree();
+	assert_int_equal(net.closed, 0);
+	syncnet_deinit(&net);
+}
+
 /* Answers take longer than a source has at first: it gets more time, and what comes late counts. */
 static void two_slow_sources_do_not_chase_one_another(void **state)
 {
@@ -433,6 +457,7 @@ int main(void)
 		cmocka_unit_test(r55_storms_of_losses_cuts_and_kills_leave_no_hole),
 		cmocka_unit_test(r55_a_failed_commit_leaves_no_hole),
 		cmocka_unit_test(a_relay_brings_what_its_author_cannot),
+		cmocka_unit_test(r34_links_that_take_nothing_for_a_while_lose_nothing),
 		cmocka_unit_test(two_slow_sources_do_not_chase_one_another),
 	};
 
