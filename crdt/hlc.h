@@ -13,6 +13,8 @@
 
 struct p2p_hlc p2p_hlc_of_ms(uint64_t ms); /* counter 0; clamps to P2P_HLC_MS_MAX */
 uint64_t p2p_hlc_ms(struct p2p_hlc stamp);
+/* The greatest causal length that a record with this clock may have. */
+uint64_t p2p_hlc_lives(struct p2p_hlc stamp);
 
 /* The stamp of a local change made at wall_ms after everything up to `last` was seen: greater than
  * last, and at least wall_ms. P2P_EINVAL when the clock is used up (last is the greatest stamp). */

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/hlc.h"
 #include "crdt/parked.h"
 #include "crdt/rowmerge.h"
 #include "proto/check.h"
@@ -332,7 +333,8 @@ static int record_known(const struct raw_record *raw, const struct p2p_record *r
 	m.texts = &merge->texts;
 	p2p_buf_reset(&merge->texts);
 	rc = record_clock(raw, record, &m.clock);
-	if (!rc && record->table >= raw->header->table_count)
+	if (!rc && (record->table >= raw->header->table_count ||
+		    record->causal_length > p2p_hlc_lives(m.clock.stamp)))
 		rc = P2P_EPROTO;
 	if (rc)
 		return rc;

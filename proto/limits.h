@@ -93,8 +93,11 @@
 
 /* --- clocks (decisions 42) -------------------------------------------------------------------- */
 #define P2P_CLOCK_AHEAD_MAX_MS (5 * 60 * 1000)
-/* Causal lengths grow by one per delete or re-insert; a greater step is hostile. */
-#define P2P_CAUSAL_LENGTH_MAX (1ull << 40)
+/* Causal lengths grow by one per delete or re-insert, so by at most two in one changeset. The
+ * greatest that a record may have is this, and two for each tick of its clock (p2p_hlc_lives()):
+ * whoever comes after one who went to the limit has a later clock, and so has room. */
+#define P2P_CAUSAL_LENGTH_FLOOR (1ull << 20)
+#define P2P_CAUSAL_LENGTH_MAX	(1ull << 63) /* with any clock */
 
 /* --- discovery (decisions 37) ----------------------------------------------------------------- */
 #define P2P_BEACON_BYTES      256

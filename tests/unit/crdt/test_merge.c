@@ -10,6 +10,7 @@
 // cmocka needs the four above
 #include <cmocka.h>
 
+#include "crdt/hlc.h"
 #include "crdt/parked.h"
 #include "proto/check.h"
 #include "proto/mem.h"
@@ -657,6 +658,28 @@ static void two_values_of_one_clock_are_compared_as_stored(void **state)
 	assert_string_equal(kit_rows(&b, "SELECT i, r FROM soft"), "13|0.0;");
 }
 
+/* Who goes to the limit leaves room to those who come after: they have later clocks. */
+static void nobody_can_use_up_the_lives_of_a_row(void **state)
+{
+	const uint64_t stamp = 1000, most = p2p_hlc_lives((struct p2p_hlc){stamp});
+	struct kit_change made;
+	struct change change = word('h', stamp, most + 1, true, 1);
+	uint64_t lives = most | 1;
+	int i;
+
+	(void)state;
+	change_make(&made, &change);
+	assert_int_equal(kit_try(&a, &made), P2P_EPROTO);
+	kit_change_deinit(&made);
+	change = word('h', stamp, lives > most ? lives - 2 : lives, true, 1);
+	apply(&a, &change);
+	/* deleted and inserted again in one changeset, and again */
+	for (i = 1; i < 5; i++) {
+		change = word('a', stamp + (uint64_t)i, change.causal_length + 2, true, i);
+		apply(&a, &change);
+	}
+}
+
 static void malformed_records_change_nothing(void **state)
 {
 	struct kit_change made;
@@ -891,6 +914,7 @@ int main(void)
 		merge_test(unknown_tables_schemas_columns_and_kinds_wait),
 		merge_test(what_fits_no_column_waits_also_behind_a_delete),
 		merge_test(two_values_of_one_clock_are_compared_as_stored),
+		merge_test(nobody_can_use_up_the_lives_of_a_row),
 		merge_test(malformed_records_change_nothing),
 		merge_test(not_null_and_strict_types_park),
 		merge_test(of_two_rows_with_one_unique_value_the_earlier_is_shown),
