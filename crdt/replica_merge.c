@@ -137,6 +137,7 @@ struct merging {
 	struct p2p_merge_counts counts;
 	struct p2p_time begun;
 	uint64_t changesets;
+	bool first_good; /* the group itself is merged: what is wrong comes after it */
 };
 
 int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len)
@@ -215,7 +216,8 @@ static int apply_run(struct merging *m, struct p2p_error *err)
 	m->entry = log;
 	for (seq = m->group.first; seq <= m->group.last && !rc; seq++)
 		rc = apply_seq(m, seq, err);
-	while (!rc && seq <= log.seq && !hold_used_up(m))
+	m->first_good = rc == 0;
+	while (!rc && !m->replica->merge_alone && seq <= log.seq && !hold_used_up(m))
 		rc = apply_seq(m, seq++, err);
 	return rc == 1 ? 0 : rc;
 }
@@ -248,6 +250,12 @@ static int merge_group(struct merging *m, bool beside, struct p2p_error *err)
 		p2p_replica_abort_fold(replica);
 		if (p2p_err_blame(rc) != P2P_BLAME_PEER)
 			return p2p_error_wrap(err, rc, "merge");
+		if (m->first_good) {
+			/* what is good before it counts, for all depend on it alike: one by one */
+			replica->merge_alone = true;
+			return P2P_EBUSY;
+		}
+		replica->merge_alone = false;
 		/* signed nonsense of a member: nothing more of it */
 		p2p_sync_hold(replica->sync, &m->group.replica, rc);
 		return 0;

@@ -55,6 +55,7 @@ struct p2p_replica {
 	bool leave_id;	    /* a peer proved that this id went on elsewhere */
 	bool broken;	    /* local trouble: what is in memory may not be what is in the files */
 	bool broken_told;   /* the owner ends the sessions */
+	bool merge_alone;   /* one group in a transaction: a later one is nonsense */
 	bool look_now;	    /* somebody waits for what displaced_due finds */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
