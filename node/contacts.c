@@ -216,6 +216,17 @@ static void leave_sessions(struct p2p_node *node, int code, const char *text)
 	p2p_node_kick(node);
 }
 
+/* Nobody's session is at fault: a replica's signed changes are, whoever brought them. */
+static void tell_held(struct p2p_node *node, const struct p2p_sync_event *event)
+{
+	struct p2p_key key;
+
+	if (p2p_authority_replica_node(p2p_replica_authority(node->replica), &event->replica, &key))
+		memset(&key, 0, sizeof(key)); /* its right was taken meanwhile */
+	p2p_node_trouble(node, event->code, "%s (node %.8s)", event->text ? event->text : "",
+			 p2p_key_text(&key).text);
+}
+
 void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 {
 	struct p2p_node *node = ctx;
@@ -234,6 +245,8 @@ void p2p_contact_event(void *ctx, const struct p2p_sync_event *event)
 	case P2P_SYNC_BAD_PEER:
 		if (contact)
 			p2p_contact_fail(contact, event->code, text);
+		else
+			tell_held(node, event);
 		return;
 	case P2P_SYNC_CLOCK:
 	case P2P_SYNC_FORK:
