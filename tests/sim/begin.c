@@ -47,6 +47,10 @@ void sim_end(struct sim *sim)
 {
 	size_t i;
 
+	if (sim->hostile) {
+		sim_hostile_end(sim);
+		sim_host_deinit(&sim->hosts[sim->count]);
+	}
 	for (i = 0; i < sim->count; i++)
 		sim_host_deinit(&sim->hosts[i]);
 	sim->count = 0;

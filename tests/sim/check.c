@@ -23,6 +23,8 @@ struct sim_registry {
 	uint64_t acked[SIM_HOSTS_MAX][REPLICAS_MAX];  /* told to the author as durable there */
 	uint64_t boot[SIM_HOSTS_MAX];
 	bool ledger_due[SIM_HOSTS_MAX];
+	uint64_t forks[SIM_HOSTS_MAX]; /* it found one so often, when it had merged up to: */
+	uint64_t forked_at[SIM_HOSTS_MAX];
 };
 
 void sim_check_init(struct sim *sim)
@@ -102,6 +104,14 @@ static bool check_log(struct sim_host *host, size_t at, uint64_t head)
 	return true;
 }
 
+/* Up to where there is one content for one number. */
+static uint64_t common(const struct sim *sim, const struct p2p_vv_entry *entry)
+{
+	uint64_t fork = sim_hostile_fork(sim, &entry->replica);
+
+	return entry->seq < fork ? entry->seq : fork - 1;
+}
+
 static void check_logs(struct sim_host *host)
 {
 	struct sim *sim = host->sim;
@@ -113,7 +123,7 @@ static void check_logs(struct sim_host *host)
 	if (p2p_sidelog_vector(log, &vv) == 0) {
 		for (i = 0; i < vv.count; i++) {
 			at = known_of(sim, &vv.entries[i].replica);
-			if (!check_log(host, at, vv.entries[i].seq))
+			if (!check_log(host, at, common(sim, &vv.entries[i])))
 				break;
 		}
 		for (at = 0; at < sim->registry->count; at++)
@@ -153,6 +163,33 @@ static void check_vector(struct sim_host *host)
 				sim_fail(sim, "host %zu: its vector names another history",
 					 host->index);
 		}
+	p2p_vv_deinit(&merged);
+}
+
+/* --- a fork that was found: nothing more of that replica, until the next start ------------------
+ */
+
+static void check_fork(struct sim_host *host)
+{
+	struct sim_registry *registry = host->sim->registry;
+	const struct p2p_id *id = sim_hostile_forked(host->sim);
+	struct p2p_vv merged;
+	uint64_t seq;
+
+	if (!host->fork_told || !id)
+		return;
+	p2p_vv_init(&merged);
+	if (p2p_replica_vector(host->node->replica, &merged) == 0) {
+		seq = p2p_vv_seq(&merged, id);
+		if (registry->forks[host->index] != host->forks)
+			registry->forked_at[host->index] = seq;
+		registry->forks[host->index] = host->forks;
+		if (seq > registry->forked_at[host->index])
+			sim_fail(host->sim,
+				 "host %zu found a fork and took more of it: %llu after %llu",
+				 host->index, (unsigned long long)seq,
+				 (unsigned long long)registry->forked_at[host->index]);
+	}
 	p2p_vv_deinit(&merged);
 }
 
@@ -261,6 +298,7 @@ void sim_check_host(struct sim_host *host)
 	host->sim->stats.checks++;
 	check_logs(host);
 	check_vector(host);
+	check_fork(host);
 	check_acks(host);
 	check_own_ledger(host);
 	sim_host_check_dead(host);
@@ -268,6 +306,57 @@ void sim_check_host(struct sim_host *host)
 
 /* --- the end ------------------------------------------------------------------------------------
  */
+
+/* What a host has merged, apart from the replica with two histories: those who took one of them
+ * refuse the other. Healing, and equality past the fork, come with membership. *out_pending: what
+ * is whole in its log and not merged, apart from what cannot be merged. */
+static bool honest_digest(struct sim_host *host, struct p2p_hash *out, uint64_t *out_pending)
+{
+	struct p2p_sidelog *log = p2p_replica_sidelog(host->node->replica);
+	const struct p2p_id *forked = sim_hostile_forked(host->sim);
+	struct p2p_vv merged, logged;
+	size_t i;
+	bool ok;
+
+	p2p_vv_init(&merged);
+	p2p_vv_init(&logged);
+	*out_pending = 0;
+	ok = p2p_replica_vector(host->node->replica, &merged) == 0 &&
+	     p2p_sidelog_vector(log, &logged) == 0;
+	for (i = 0; ok && i < logged.count; i++)
+		if (!sim_hostile_stuck(host->sim, &logged.entries[i].replica) &&
+		    logged.entries[i].seq > p2p_vv_seq(&merged, &logged.entries[i].replica))
+			++*out_pending;
+	if (forked)
+		p2p_vv_remove(&merged, forked);
+	p2p_vv_digest(&merged, out);
+	p2p_vv_deinit(&merged);
+	p2p_vv_deinit(&logged);
+	return ok;
+}
+
+/* Both histories were merged somewhere, and nobody has noticed. */
+static bool fork_unseen(struct sim *sim)
+{
+	const struct p2p_id *forked = sim_hostile_forked(sim);
+	bool branch[3] = {false};
+	struct p2p_vv merged;
+	const struct p2p_vv_entry *entry;
+	size_t i;
+
+	for (i = 0; forked && i < sim->count; i++) {
+		if (sim->hosts[i].forks)
+			return false;
+		p2p_vv_init(&merged);
+		entry = p2p_replica_vector(sim->hosts[i].node->replica, &merged) == 0
+				? p2p_vv_get(&merged, forked)
+				: NULL;
+		if (entry && entry->seq)
+			branch[sim_hostile_branch(sim, entry)] = true;
+		p2p_vv_deinit(&merged);
+	}
+	return branch[1] && branch[2];
+}
 
 bool sim_check_level(struct sim *sim, char *why, size_t size)
 {
@@ -289,9 +378,12 @@ bool sim_check_level(struct sim *sim, char *why, size_t size)
 			what = "looks for rows that were pushed out";
 		else if (status.journal)
 			what = "has writes that are not frozen";
+		else if (sim->hostile &&
+			 !honest_digest(host, &status.digest, &status.merge_pending))
+			what = "has no vector";
 		else if (status.merge_pending)
 			what = "has not merged everything";
-		else if (status.waiting)
+		else if (status.waiting && !sim->hostile) /* records of a later version may wait */
 			what = "has records that wait";
 		if (!what) {
 			p2p_authority_digest(p2p_replica_authority(host->node->replica), &other);
@@ -309,7 +401,46 @@ bool sim_check_level(struct sim *sim, char *why, size_t size)
 			return false;
 		}
 	}
+	if (fork_unseen(sim)) {
+		(void)snprintf(why, size, "nobody has seen the fork");
+		return false;
+	}
 	return true;
+}
+
+static void explain_entry(const struct sim *sim, size_t host, uint64_t merged,
+			  const struct p2p_vv_entry *logged)
+{
+	(void)fprintf(stderr,
+		      "host %zu: replica %02x%02x%s: merged %llu of %llu, stamp %lld ms ahead\n",
+		      host, logged->replica.bytes[0], logged->replica.bytes[1],
+		      sim_hostile_owns(sim, &logged->replica) ? " of the liar" : "",
+		      (unsigned long long)merged, (unsigned long long)logged->seq,
+		      (long long)(logged->stamp.value >> 16) -
+			      (long long)(sim->wall_base_ms + sim->now_ms));
+}
+
+void sim_check_explain(struct sim *sim)
+{
+	struct p2p_vv merged, logged;
+	size_t i, j;
+
+	for (i = 0; i < sim->count; i++) {
+		struct sim_host *host = &sim->hosts[i];
+
+		if (!host->node)
+			continue;
+		p2p_vv_init(&merged);
+		p2p_vv_init(&logged);
+		if (p2p_replica_vector(host->node->replica, &merged) == 0 &&
+		    p2p_sidelog_vector(p2p_replica_sidelog(host->node->replica), &logged) == 0)
+			for (j = 0; j < logged.count; j++)
+				explain_entry(sim, i,
+					      p2p_vv_seq(&merged, &logged.entries[j].replica),
+					      &logged.entries[j]);
+		p2p_vv_deinit(&merged);
+		p2p_vv_deinit(&logged);
+	}
 }
 
 static void check_integrity(struct sim_host *host)

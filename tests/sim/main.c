@@ -20,9 +20,18 @@
 #define SEEDS_MAX	 1000
 #define SEED_SECONDS_MAX 60
 #define STEP_MS		 250
+#define QUESTION_MS	 12000 /* SYNC_PROOF_MS, and a little */
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
 #define CONVERGE_MS (5 * 15000 + 45000)
+
+struct options {
+	uint64_t seed, count, jobs;
+	uint64_t list[SEEDS_MAX]; /* of a file; then count of them */
+	bool listed;
+	int verbose;
+	bool hash, hostile;
+};
 
 static void join_one(struct sim *sim, void *ctx, uint64_t arg)
 {
@@ -66,14 +75,27 @@ static void run_checked(struct sim *sim, uint64_t until_ms)
 	}
 }
 
+/* The last host was honest until now. */
+static void turn_one(struct sim *sim)
+{
+	struct sim_host *last = &sim->hosts[sim->count - 1];
+	uint64_t writes;
+
+	for (writes = sim_draw(sim, 4); writes; writes--)
+		sim_app_write(last);
+	run_checked(sim, sim->now_ms + sim_draw(sim, 4000));
+	sim->count--;
+	sim_hostile_begin(sim, last);
+}
+
 static void make_mesh(struct sim *sim)
 {
 	uint64_t end;
 	size_t i;
 
-	for (i = 0; i < sim->plan.hosts; i++)
+	sim->count = sim->plan.hosts + (sim->plan.hostile ? 1 : 0);
+	for (i = 0; i < sim->count; i++)
 		sim_host_init(sim, &sim->hosts[i], i);
-	sim->count = sim->plan.hosts;
 	sim_host_found(&sim->hosts[0]);
 	for (i = 0; i < 5; i++)
 		sim_app_write(&sim->hosts[0]);
@@ -87,6 +109,27 @@ static void make_mesh(struct sim *sim)
 		run_checked(sim, sim->now_ms + STEP_MS);
 	if (!all_joined(sim))
 		sim_fail(sim, "not every host could join");
+	if (sim->plan.hostile)
+		turn_one(sim);
+}
+
+/* The liar is still there: writes go through all the same. */
+static void write_honestly(struct sim *sim)
+{
+	uint64_t before;
+	unsigned int tries;
+	size_t i;
+
+	run_checked(sim, sim->now_ms + 3000);
+	for (i = 0; i < sim->count; i++) {
+		before = sim->stats.commits;
+		for (tries = 0; tries < 20 && sim->stats.commits == before; tries++) {
+			sim_app_write(&sim->hosts[i]);
+			run_checked(sim, sim->now_ms + STEP_MS);
+		}
+		if (sim->stats.commits == before)
+			sim_fail(sim, "host %zu cannot write", i);
+	}
 }
 
 static void converge(struct sim *sim)
@@ -102,6 +145,8 @@ static void converge(struct sim *sim)
 	limit += ahead;
 	while (!sim_check_level(sim, why, sizeof(why))) {
 		if (sim->now_ms - begin > limit)
+			sim_check_explain(sim);
+		if (sim->now_ms - begin > limit)
 			sim_fail(sim, "not level %llu ms after the last fault: %s",
 				 (unsigned long long)(sim->now_ms - begin), why);
 		run_checked(sim, sim->now_ms + STEP_MS);
@@ -111,17 +156,34 @@ static void converge(struct sim *sim)
 	sim_note(sim, 1, "level after %llu ms", (unsigned long long)(sim->now_ms - begin));
 }
 
-static void run_seed(struct sim *sim, uint64_t seed, int verbose)
+/* What the liar said last may have put an own replica in question: then nothing is frozen until it
+ * did not prove it. */
+static void silence(struct sim *sim)
 {
-	sim_begin(sim, seed, verbose);
+	sim_hostile_silence(sim);
+	run_checked(sim, sim->now_ms + QUESTION_MS);
+	converge(sim);
+}
+
+static void run_seed(struct sim *sim, uint64_t seed, const struct options *options)
+{
+	sim_begin(sim, seed, options->verbose);
 	sim_plan_draw(sim);
+	if (options->hostile && sim->plan.hosts < SIM_HOSTS_MAX)
+		sim->plan.hostile = true;
 	sim_check_init(sim);
 	make_mesh(sim);
 	sim->calm = false;
 	sim_plan_start(sim);
 	run_checked(sim, sim->now_ms + sim->plan.storm_ms);
 	sim_plan_heal(sim);
+	if (sim->hostile) {
+		sim_hostile_calm(sim);
+		write_honestly(sim);
+	}
 	converge(sim);
+	if (sim->hostile)
+		silence(sim);
 	sim_check_end(sim);
 	sim_check_deinit(sim);
 	sim_end(sim);
@@ -151,14 +213,6 @@ struct worker {
 	struct sim_stats sum;
 };
 
-struct options {
-	uint64_t seed, count, jobs;
-	uint64_t list[SEEDS_MAX]; /* of a file; then count of them */
-	bool listed;
-	int verbose;
-	bool hash;
-};
-
 static void print_hash(const struct sim *sim)
 {
 	char hex[2 * sizeof(sim->trace_hash) + 1];
@@ -179,7 +233,7 @@ static _Noreturn void work(const struct options *options, struct worker *worker)
 					       : options->seed + worker->next;
 		worker->next += options->jobs;
 		(void)alarm(SEED_SECONDS_MAX);
-		run_seed(sim, worker->seed, options->verbose);
+		run_seed(sim, worker->seed, options);
 		sim_stats_add(&worker->sum, &sim->stats);
 		worker->done++;
 		if (options->hash)
@@ -271,25 +325,25 @@ static bool read_seeds(struct options *options, const char *path)
 static void usage(void)
 {
 	(void)printf(
-		"sim [--seed N] [--count N] [--seeds FILE] [--jobs N] [--verbose 0..4] [--hash]\n"
+		"sim [--seed N] [--count N] [--seeds FILE] [--jobs N] [--verbose 0..4] [--hash] "
+		"[--hostile]\n"
 		"Runs seeds N, N+1, ... of simulated meshes; a failing seed prints its reason, "
 		"and repeats exactly.\n"
 		"--verbose 1: crashes and starts; 2: faults and events; 3: SQL and logs; 4: "
-		"bytes. --hash: the trace hash of each seed.\n");
+		"bytes. --hash: the trace hash of each seed. --hostile: one member lies in "
+		"each.\n");
 }
 
 static bool parse(struct options *options, int argc, char **argv)
 {
-	static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
-					      {"count", required_argument, NULL, 'n'},
-					      {"seeds", required_argument, NULL, 'f'},
-					      {"jobs", required_argument, NULL, 'j'},
-					      {"verbose", required_argument, NULL, 'v'},
-					      {"hash", no_argument, NULL, 'h'},
-					      {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+		{"seed", required_argument, NULL, 's'},	   {"count", required_argument, NULL, 'n'},
+		{"seeds", required_argument, NULL, 'f'},   {"jobs", required_argument, NULL, 'j'},
+		{"verbose", required_argument, NULL, 'v'}, {"hash", no_argument, NULL, 'h'},
+		{"hostile", no_argument, NULL, 'H'},	   {NULL, 0, NULL, 0}};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "s:n:f:j:v:h", longs, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:n:f:j:v:hH", longs, NULL)) != -1) {
 		if (option == 's')
 			options->seed = strtoull(optarg, NULL, 10);
 		else if (option == 'n')
@@ -303,6 +357,8 @@ static bool parse(struct options *options, int argc, char **argv)
 			options->verbose = atoi(optarg);
 		else if (option == 'h')
 			options->hash = true;
+		else if (option == 'H')
+			options->hostile = true;
 		else
 			return false;
 	}

@@ -92,7 +92,8 @@ static size_t host_at(const struct sim *sim, const struct sockaddr *address)
 	const struct sockaddr_in *in4 = (const struct sockaddr_in *)(const void *)address;
 	uint32_t ip = ntohl(in4->sin_addr.s_addr) - 0x0a000001u;
 
-	if (address->sa_family != AF_INET || ip >= sim->count || ntohs(in4->sin_port) != SIM_PORT)
+	if (address->sa_family != AF_INET || ip >= sim->count + (sim->hostile != NULL) ||
+	    ntohs(in4->sin_port) != SIM_PORT)
 		return SIZE_MAX;
 	return ip;
 }
@@ -505,7 +506,7 @@ static void dial_try(struct sim *sim, void *ctx, uint64_t arg)
 	struct sim_host *from = dial->host, *to = &sim->hosts[dial->target];
 	bool heard = !sim->deaf[dial->target][from->index] &&
 		     !sim->deaf[from->index][dial->target] && to->paused_until_ms <= sim->now_ms &&
-		     (to->app || to->node);
+		     (to->app || to->node || to->tcp);
 	struct sim_link *link;
 
 	(void)arg;

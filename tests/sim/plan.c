@@ -214,6 +214,7 @@ void sim_plan_draw(struct sim *sim)
 		if (sim_draw(sim, 2) == 0)
 			plan->rate[by_number[i].fault] =
 				1 + (uint32_t)sim_draw(sim, by_number[i].max);
+	plan->hostile = sim_draw(sim, 5) == 0 && plan->hosts < SIM_HOSTS_MAX;
 }
 
 void sim_plan_start(struct sim *sim)

@@ -50,7 +50,8 @@
 	X(WATCH_LOST, "watch lost", "the system does not tell of a commit")                        \
 	X(APP_READER, "reader", "an application holds a read snapshot for long")                   \
 	X(APP_WRITER, "writer", "an application holds the write lock for long")                    \
-	X(RESTART, "restart", "a node stops in order and starts again")
+	X(RESTART, "restart", "a node stops in order and starts again")                            \
+	X(HOSTILE, "hostile", "a member lies, floods, forges or breaks off")
 // clang-format on
 
 enum sim_fault {
@@ -62,6 +63,9 @@ enum sim_fault {
 
 struct sim;
 struct sim_link;
+struct hostile;
+struct p2p_id;
+struct p2p_vv_entry;
 struct sim_packet;
 
 #define SIM_TIMERS_MAX 64
@@ -101,6 +105,8 @@ struct sim_host {
 	uint64_t paused_until_ms, restart_at_ms;
 	int64_t wall_skew_ms, wall_ahead_max_ms;
 	uint64_t troubles, merges;
+	uint64_t forks; /* told, of the hostile member */
+	bool fork_told; /* in this life of the node */
 
 	/* the application */
 	struct sqlite3 *app;  /* NULL: does not run */
@@ -130,6 +136,7 @@ struct sim_plan {
 	uint64_t delay_least_ms;	/* on top of that */
 	uint32_t rate[SIM_FAULT_COUNT]; /* per 10 000 chances; or about so many in the storm */
 	bool faults_while_joining;
+	bool hostile; /* one more host joins, and turns on the others */
 };
 
 struct sim_stats {
@@ -148,8 +155,9 @@ struct sim {
 	struct sim_plan plan;
 	struct sim_stats stats;
 	struct sim_host hosts[SIM_HOSTS_MAX];
-	size_t count;
-	struct sim_event *heap; /* owned */
+	size_t count;		 /* honest ones; the hostile one comes after them */
+	struct hostile *hostile; /* owned; NULL: none (yet) */
+	struct sim_event *heap;	 /* owned */
 	size_t heap_count, heap_cap;
 	bool deaf[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* [who][of whom] */
 	struct sim_link *links;			 /* all that live */
@@ -247,6 +255,27 @@ void sim_app_write(struct sim_host *host);
 /* Holds a read snapshot or the write lock for a while. */
 void sim_app_hold(struct sim_host *host, bool write, uint64_t ms);
 
+/* --- hostile.c -------------------------------------------------------------------------------- */
+
+/* The node of this host, which is not among the count any more, is replaced by a liar. */
+void sim_hostile_begin(struct sim *sim, struct sim_host *host);
+/* The storm is over: it goes on lying for a while, but signs nothing new. */
+void sim_hostile_calm(struct sim *sim);
+/* It stays, and says nothing any more. */
+void sim_hostile_silence(struct sim *sim);
+void sim_hostile_end(struct sim *sim);
+/* Seq from which on this replica has two histories; UINT64_MAX: it has one. */
+uint64_t sim_hostile_fork(const struct sim *sim, const struct p2p_id *replica);
+/* The replica that has them; NULL: none. */
+const struct p2p_id *sim_hostile_forked(const struct sim *sim);
+/* Which of the two a vector names; 0: what is common. */
+unsigned int sim_hostile_branch(const struct sim *sim, const struct p2p_vv_entry *entry);
+bool sim_hostile_owns(const struct sim *sim, const struct p2p_id *replica);
+/* Not all that is signed of it can be merged. */
+bool sim_hostile_stuck(const struct sim *sim, const struct p2p_id *replica);
+/* The beginning of its node's name, as events tell it; NULL: there is no such member. */
+const char *sim_hostile_name(const struct sim *sim);
+
 /* --- plan.c ----------------------------------------------------------------------------------- */
 
 void sim_plan_draw(struct sim *sim);
@@ -269,6 +298,8 @@ void sim_check_deinit(struct sim *sim);
 void sim_check_host(struct sim_host *host);
 /* Whether all hosts have merged the same and nothing is under way. */
 bool sim_check_level(struct sim *sim, char *why, size_t size);
+/* Says on stderr what each has. */
+void sim_check_explain(struct sim *sim);
 /* At the end: rows, clocks, ledgers, verify, integrity, the twin. */
 void sim_check_end(struct sim *sim);
 /* history.c: rows and clocks of all hosts against one another and against the twin. */
