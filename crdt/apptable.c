@@ -237,7 +237,9 @@ static int app_step(struct p2p_apptable *app, sqlite3_stmt *stmt, const char *wh
 
 	if (rc == SQLITE_DONE) {
 		result = 0;
-	} else if (rc == SQLITE_MISMATCH) {
+	} else if (rc == SQLITE_MISMATCH || rc == SQLITE_ERROR || rc == SQLITE_TOOBIG) {
+		/* a type; or an expression of an index or a generated column fails for these
+		 * values, as json_extract() does for what is no JSON */
 		result = P2P_APPTABLE_REFUSED;
 	} else {
 		switch (extended) {
@@ -328,8 +330,7 @@ int p2p_apptable_delete(struct p2p_apptable *app, const struct p2p_value *key)
 		rc = app_bind_key(app->table, app->remove, 1, key);
 	if (!rc)
 		rc = app_step(app, app->remove, "delete");
-	p2p_require(rc <= 0); /* no constraint can forbid it */
-	return rc;
+	return rc > 0 ? P2P_ECORRUPT : rc; /* what could be written can be deleted */
 }
 
 int p2p_apptable_move(struct p2p_apptable *app, int64_t from, int64_t to)

@@ -51,7 +51,7 @@ void p2p_apptable_deinit(struct p2p_apptable *app);
 /* Outcomes of the writes below, beside 0 and errors. */
 #define P2P_APPTABLE_TAKEN   1 /* another row has the primary key */
 #define P2P_APPTABLE_UNIQUE  2 /* a UNIQUE constraint or index */
-#define P2P_APPTABLE_REFUSED 3 /* NOT NULL, a STRICT type, a CHECK */
+#define P2P_APPTABLE_REFUSED 3 /* NOT NULL, a STRICT type, a CHECK, an expression that fails */
 
 /* Writes the columns that are set; key columns must be. */
 int p2p_apptable_insert(struct p2p_apptable *app, const struct p2p_cells *cells) P2P_MUST_CHECK;

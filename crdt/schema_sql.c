@@ -464,7 +464,8 @@ static int schema_try(const P2p__V1__Schema *body, struct p2p_error *err)
 	trial.err = err;
 	if (sqlite3_open_v2(":memory:", &trial.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY,
 			    NULL) != SQLITE_OK ||
-	    sqlite3_db_config(trial.db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) != SQLITE_OK ||
+	    /* as in the store; what may be called is the authorizer's business */
+	    sqlite3_db_config(trial.db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1, NULL) != SQLITE_OK ||
 	    sqlite3_db_config(trial.db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL) != SQLITE_OK ||
 	    sqlite3_set_authorizer(trial.db, authorize, &trial) != SQLITE_OK)
 		rc = P2P_ENOMEM;

@@ -4,7 +4,7 @@
  * (decisions 16): row states, the vector of merged remotes, `folded` (own seq and journal id whose
  * clocks are in here), parked and waiting state. Tables are plain SQL that SQLite 3.8.2 can read,
  * so that any program keeps working on the file. The connection runs with triggers and foreign_keys
- * off, CHECKs ignored, trusted_schema off, synchronous=NORMAL, wal_autocheckpoint=0.
+ * off, CHECKs ignored, trusted_schema on (for JSON), synchronous=NORMAL, wal_autocheckpoint=0.
  *
  * Internal tables: p2p_meta(k,v), p2p_table, p2p_column, p2p_replica, p2p_journal(id,t,ms,k1,k2..),
  * p2p_vector, p2p_parked, p2p_waiting, p2p_temp and one p2p_row_<number> per table. */

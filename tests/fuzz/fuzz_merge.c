@@ -37,7 +37,8 @@ static const char sql_tables[] =
 	" r REAL) STRICT;"
 	"CREATE TABLE child(k BLOB PRIMARY KEY, p REFERENCES item(id) ON DELETE CASCADE,"
 	" g AS (k || 'x') STORED);"
-	"CREATE INDEX by_length ON kind(length(b));";
+	"CREATE INDEX by_length ON kind(length(b));"
+	"CREATE INDEX by_json ON item(json_extract(b, '$.a')) WHERE typeof(b) = 'text';";
 
 static const struct {
 	const char *name;
@@ -134,11 +135,9 @@ static void deinit(void)
 
 static struct p2p_value choose_value(struct fuzz_in *in)
 {
-	static const char *const texts[] = {"",	    "a",
-					    "A",    "12",
-					    "1.0",  "1e3",
-					    " 7 ",  "x'0'",
-					    "word", "a long text of many letters"};
+	static const char *const texts[] = {"{}",  "[1",   "",	   "a",
+					    "A",   "12",   "1.0",  "1e3",
+					    " 7 ", "x'0'", "word", "a long text of many letters"};
 	static const double reals[] = {0.0, -0.0, 1.0, 1.5, 1e300, 9007199254740993.0, 4e18, -7.0};
 	static const int64_t integers[] = {INT64_MIN, INT64_MAX, 0,	    1,
 					   -1,	      7,	 1ll << 53, (1ll << 53) + 1};

@@ -680,6 +680,40 @@ static void nobody_can_use_up_the_lives_of_a_row(void **state)
 	}
 }
 
+/* Elsewhere there may be no such index. Every merge failed from such a row on. */
+static void a_row_that_an_index_cannot_take_is_parked(void **state)
+{
+	struct change bad, good;
+
+	(void)state;
+	kit_sql(&a, "CREATE INDEX by_json ON soft(json_extract(t, '$.a'))");
+	memset(&bad, 0, sizeof(bad));
+	bad.replica = 'A';
+	bad.stamp = 10;
+	bad.table = SOFT;
+	bad.key[0] = kit_text("x");
+	bad.causal_length = 1;
+	bad.born = true;
+	bad.cells[2] = kit_text("no json");
+	bad.set[2] = 1;
+	good = bad;
+	good.key[0] = kit_text("y");
+	good.cells[2] = kit_text("{}");
+	apply(&a, &bad);
+	apply(&a, &good);
+	assert_string_equal(kit_rows(&a, "SELECT k, t FROM soft"), "y|{};");
+	assert_int_equal(p2p_store_parked_count(a.store), 1);
+	bad.stamp = 11; /* put right, it is shown */
+	bad.cells[2] = kit_text("[]");
+	apply(&a, &bad);
+	assert_string_equal(kit_rows(&a, "SELECT k, t FROM soft ORDER BY 1"), "x|[];y|{};");
+	good.stamp = 12; /* and an update parks it */
+	good.cells[2] = kit_text("{");
+	apply(&a, &good);
+	assert_string_equal(kit_rows(&a, "SELECT k, t FROM soft"), "x|[];");
+	kit_sql(&a, "DROP INDEX by_json");
+}
+
 static void malformed_records_change_nothing(void **state)
 {
 	struct kit_change made;
@@ -915,6 +949,7 @@ int main(void)
 		merge_test(what_fits_no_column_waits_also_behind_a_delete),
 		merge_test(two_values_of_one_clock_are_compared_as_stored),
 		merge_test(nobody_can_use_up_the_lives_of_a_row),
+		merge_test(a_row_that_an_index_cannot_take_is_parked),
 		merge_test(malformed_records_change_nothing),
 		merge_test(not_null_and_strict_types_park),
 		merge_test(of_two_rows_with_one_unique_value_the_earlier_is_shown),
