@@ -201,6 +201,23 @@ static int sidelog_check(struct p2p_sidelog *log, struct p2p_error *err)
 	return 0;
 }
 
+/* What another process committed and could not sync before it was killed, or what a sync of ours
+ * failed for, is read like any other: before anybody is told of it, it is written and synced anew.
+ * After a failed sync only what is written again is known to be on the disk, so then all of it must
+ * leave the WAL. */
+static int sidelog_harden(struct p2p_sidelog *log, struct p2p_error *err)
+{
+	int rc = sqlite3_wal_checkpoint_v2(log->db, NULL,
+					   log->doubt ? SQLITE_CHECKPOINT_TRUNCATE
+						      : SQLITE_CHECKPOINT_PASSIVE,
+					   NULL, NULL);
+
+	if (rc != SQLITE_OK)
+		return sidelog_error(log, rc, err, "open");
+	log->doubt = false;
+	return 0;
+}
+
 static int sidelog_connect(struct p2p_sidelog *log, struct p2p_error *err)
 {
 	static const char pragmas[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
@@ -217,6 +234,8 @@ static int sidelog_connect(struct p2p_sidelog *log, struct p2p_error *err)
 	rc = sidelog_exec(log, pragmas, err, "open");
 	if (!rc)
 		rc = sidelog_check(log, err);
+	if (!rc)
+		rc = sidelog_harden(log, err);
 	if (rc)
 		return rc;
 	rc = sidelog_load(log);
@@ -333,6 +352,7 @@ int p2p_sidelog_commit(struct p2p_sidelog *log, struct p2p_error *err)
 		return rc;
 	}
 	sidelog_disconnect(log);
+	log->doubt = true;
 	if (sidelog_connect(log, &again)) {
 		p2p_log(log->log, P2P_LOG_ERROR, "crdt", "%s", again.msg);
 		sidelog_disconnect(log);

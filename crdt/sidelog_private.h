@@ -51,6 +51,7 @@ struct p2p_sidelog {
 	struct sidelog_replica *replicas; /* owned: number - 1 is the index */
 	size_t replica_count, replica_cap;
 	bool touched; /* replicas in memory may be ahead of the file */
+	bool doubt;   /* a commit failed: what is read may not be on the disk */
 };
 
 /* Changesets are numbered by replica number and seq. */
