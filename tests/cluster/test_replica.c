@@ -268,7 +268,46 @@ static void a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing(void **s
 	cluster_deinit(&cluster);
 }
 
-/* Only the database is put back: what was frozen since comes back from the log. */
+/* The same, but it froze before it heard anybody (as `vector` makes it): two histories under one
+ * id. It goes on under a new one, and takes and gives what is not of the old one. */
+static void a_node_that_forked_itself_goes_on_under_a_new_replica_id(void **state)
+{
+	struct p2p_id before, after;
+	struct p2p_error err = {0};
+	size_t i;
+
+	(void)state;
+	begin(15, 3);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_save(&cluster, 1);
+	cluster_start(&cluster, 1);
+	before = id_of(1);
+	cluster_connect_all(&cluster);
+	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('after the backup')");
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_kill(&cluster, 1);
+	cluster_restore(&cluster, 1, "all");
+	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('on the restored disk')");
+	cluster_start(&cluster, 1);
+	assert_int_equal(p2p_replica_freeze(cluster.nodes[1].replica, &err), 0);
+	cluster_sql(&cluster, 0, "UPDATE item SET stock = 3 WHERE code = 'a'");
+	for (i = 0; i < 5; i++) { /* sessions end when the id is left */
+		cluster_connect_all(&cluster);
+		cluster_run(&cluster, 1000);
+	}
+	after = id_of(1);
+	assert_memory_not_equal(&before, &after, sizeof(before));
+	cluster_sql(&cluster, 1, "UPDATE item SET stock = 4 WHERE code = 'b'");
+	cluster_sql(&cluster, 2, "UPDATE item SET name = 'two' WHERE code = 'b'");
+	cluster_run(&cluster, 3000);
+	for (i = 0; i < 3; i++)
+		expect_rows(i, "SELECT name, stock FROM item ORDER BY code",
+			    "|'apple'|3\n|'two'|4\n");
+	cluster_deinit(&cluster);
+}
+
 /* What it froze under the old id and had not folded is projected all the same. */
 static void a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own(void **state)
 {
@@ -303,6 +342,7 @@ static void a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own(void 
 	cluster_deinit(&cluster);
 }
 
+/* Only the database is put back: what was frozen since comes back from the log. */
 static void a_restored_database_gets_its_own_writes_back(void **state)
 {
 	(void)state;
@@ -692,6 +732,7 @@ int main(void)
 		cmocka_unit_test(the_same_number_on_two_nodes_is_two_rows),
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
+		cmocka_unit_test(a_node_that_forked_itself_goes_on_under_a_new_replica_id),
 		cmocka_unit_test(a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
 		cmocka_unit_test(a_row_that_is_replaced_through_a_unique_index_goes_everywhere),

@@ -133,7 +133,9 @@ static void node_event(void *ctx, const struct p2p_sync_event *event)
 
 	node->events[event->kind]++;
 	/* as node/ does: sessions are made anew under the new id */
-	if (event->kind == P2P_SYNC_SELF_AHEAD)
+	if (event->kind == P2P_SYNC_SELF_AHEAD ||
+	    (event->kind == P2P_SYNC_FORK &&
+	     p2p_id_cmp(&event->replica, p2p_replica_id(node->replica)) == 0))
 		node->leaves = true;
 	if (node->cluster->verbose)
 		(void)printf("%llu node %zu event %d code %d %s\n",

@@ -12,11 +12,23 @@ Usage: power_cut.py [--cuts N] [--seed N] [--mesh N] [--check N] [--fs ext4|xfs]
 Needs root and loop devices: skipped without. Everything is in namespaces of its own.
 """
 import argparse
+import os
+import signal
 import sys
 import time
 
 from disks import Disk, alone, available, run
 from real import Failed, Mesh, World, check, report
+
+
+def stands_still(pid):
+    """Every thread of the process is stopped, or in the kernel and will not come back from there."""
+    for thread in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/stat" % (pid, thread)) as f:
+            state = f.read().rsplit(")", 1)[1].split()[0]
+        if state not in "TD":
+            return False
+    return True
 
 
 class Cuts(Mesh):
@@ -34,11 +46,15 @@ class Cuts(Mesh):
         return self.disks[name].point
 
     def cut(self, *sites):
-        """The power of these goes at once."""
+        """The power of these goes at once. Their processes stand still before it, so that nobody hears
+        how a system call ended that the stop of the file system met."""
         late = self.random.random() < 0.3  # they die first, and what they wrote has not come to the disk
         for site in sites:
             if late:
                 self.die(site)
+            else:
+                self.halt(site)
+        for site in sites:
             self.disks[site.name].cut()
         for site in sites:
             if not late:
@@ -54,6 +70,16 @@ class Cuts(Mesh):
             site.kill()
         if site.application:
             site.kill_application()
+
+    def halt(self, site):
+        """Its processes stop, each thread at the latest when it leaves the system call that it is in."""
+        for process in (site.node, site.application and site.application.process):
+            if not process or process.proc.poll() is not None:
+                continue
+            process.proc.send_signal(signal.SIGSTOP)
+            end = time.monotonic() + 10
+            while not stands_still(process.proc.pid):
+                check(time.monotonic() < end, "%s does not stop" % process.argv[-8:])
 
     # --- the beginning ----------------------------------------------------------------------------
 

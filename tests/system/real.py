@@ -196,7 +196,8 @@ class Site:
 def level_now(sites, told=False):
     """Why they are not all the same; with told: or do not all say so. Empty: they are."""
     states = [site.status() for site in sites]
-    busy = ["%s: journal %d, waiting %d" % (site.name, s["journal"], s["waiting"])
+    busy = ["%s: journal %d, waiting %d, to merge %s %s" % (site.name, s["journal"], s["waiting"], s["merge_pending"],
+                                                             s["last_error"])
             for site, s in zip(sites, states) if s["journal"] or s["waiting"] or s["merge_pending"]]
     if told:
         busy += ["%s is not in sync: %s" % (site.name, [(p["name"], p["state"], p["last_error"]) for p in s["peers"]])
@@ -212,7 +213,9 @@ def level(sites, seconds=None):
     turn = 0
     while level_now(sites):
         left = end - time.monotonic()
-        check(left > 0, "not level after %.0f s: %s" % (time.monotonic() - began, level_now(sites)))
+        if left <= 0:
+            said = {site.name: site.node.errors[-5:] for site in sites if site.node.errors}
+            raise Failed("not level after %.0f s: %s; nodes said %s" % (time.monotonic() - began, level_now(sites), said))
         site, other = sites[turn % len(sites)], sites[(turn + 1) % len(sites)]
         vector = site.ask("vector", site.db).strip()
         # 4: not yet, which is judged above
