@@ -533,6 +533,8 @@ void p2p_sync_peer_down(struct p2p_sync *sync, p2p_sync_peer handle)
 
 	if (!peer)
 		return;
+	sync->now_ms =
+		p2p_env_now(sync->config.env).ms; /* what is asked now has its time from now */
 	sync_forget_peer(sync, handle);
 	peer_free(sync, peer);
 	(void)sync_pull(sync); /* the tick looks again in time */
@@ -544,6 +546,7 @@ void p2p_sync_writable(struct p2p_sync *sync, p2p_sync_peer handle)
 
 	if (!peer)
 		return;
+	sync->now_ms = p2p_env_now(sync->config.env).ms;
 	peer->blocked = false;
 	if (peer->tell_full)
 		sync_tell(sync, peer);

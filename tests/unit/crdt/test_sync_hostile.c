@@ -687,6 +687,36 @@ static void a_silent_source_is_left_after_a_second_and_told(void **state)
 	syncnet_deinit(&net);
 }
 
+/* The engine is not called between its ticks: it has to look at the clock when a source goes. */
+static void who_is_asked_when_a_source_goes_has_its_whole_second(void **state)
+{
+	size_t i, asked = 0;
+
+	(void)state;
+	begin(36, 3);
+	for (i = 0; i < 3; i++)
+		syncnet_say_have(&net, LIAR + i, TAKER, id_of(HONEST), 9, NULL);
+	syncnet_run(&net, 5);
+	for (i = 0; i < 3; i++)
+		if (syncnet_heard_count(&net, LIAR + i, P2P_MSG_WANT))
+			asked = LIAR + i;
+	assert_true(asked >= LIAR);
+	syncnet_disconnect(&net, TAKER, HONEST);
+	syncnet_run(&net, 900);
+	syncnet_disconnect(&net, TAKER, asked);
+	for (i = 0; i < 3; i++)
+		(void)syncnet_heard_count(&net, LIAR + i, P2P_MSG_REJECT);
+	syncnet_run(&net, 800);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(syncnet_heard_count(&net, LIAR + i, P2P_MSG_REJECT), 0);
+	syncnet_run(&net, 400);
+	assert_true(syncnet_heard_count(&net, LIAR, P2P_MSG_REJECT) +
+			    syncnet_heard_count(&net, LIAR + 1, P2P_MSG_REJECT) +
+			    syncnet_heard_count(&net, LIAR + 2, P2P_MSG_REJECT) >
+		    0);
+	syncnet_deinit(&net);
+}
+
 static void who_proves_nothing_of_our_replica_stops_us_once(void **state)
 {
 	struct p2p_hash junk = {{3}};
@@ -733,6 +763,7 @@ int main(void)
 		cmocka_unit_test(r57_what_is_rejected_is_not_applied_and_restarts_there),
 		cmocka_unit_test(r57_a_source_that_rejects_is_replaced_at_once),
 		cmocka_unit_test(a_silent_source_is_left_after_a_second_and_told),
+		cmocka_unit_test(who_is_asked_when_a_source_goes_has_its_whole_second),
 		cmocka_unit_test(who_proves_nothing_of_our_replica_stops_us_once),
 	};
 

@@ -369,7 +369,7 @@ static void tell(void)
 	};
 	static const char *const not_tested[] = {
 		"authors whose own key signs two histories (test_sync_forks does)",
-		"more than 5 engines or 3 liars at once",
+		"more than 4 engines or 3 liars at once",
 	};
 	const struct figures page = {
 		.name = "sync-storm",
