@@ -170,7 +170,7 @@ static void run_seed(struct sim *sim, uint64_t seed, const struct options *optio
 	sim_begin(sim, seed, options->verbose);
 	sim_plan_draw(sim);
 	if (options->hostile && sim->plan.hosts < SIM_HOSTS_MAX)
-		sim->plan.hostile = true;
+		sim->plan.hostile = sim->plan.forks = true;
 	sim_check_init(sim);
 	make_mesh(sim);
 	sim->calm = false;

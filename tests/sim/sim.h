@@ -137,6 +137,9 @@ struct sim_plan {
 	uint32_t rate[SIM_FAULT_COUNT]; /* per 10 000 chances; or about so many in the storm */
 	bool faults_while_joining;
 	bool hostile; /* one more host joins, and turns on the others */
+	/* It forks too: with --hostile alone, for a node that had none of a forked replica can wait
+	 * for ever for what others took of it (seed 1220). */
+	bool forks;
 };
 
 struct sim_stats {
