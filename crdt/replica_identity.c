@@ -121,8 +121,13 @@ int p2p_replica_found(struct p2p_replica *replica, const char *name, struct p2p_
 int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint32_t number;
-	int rc;
+	int rc = 0, again;
 
+	/* one that was cut off may have made the tables, and not have read them */
+	if (!p2p_store_enabled(replica->store))
+		rc = p2p_store_load(replica->store, err);
+	if (rc)
+		return rc;
 	if (p2p_store_enabled(replica->store) &&
 	    p2p_store_replica_find(replica->store, &replica->id))
 		return 0;
@@ -139,9 +144,12 @@ int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err)
 	}
 	if (!rc)
 		rc = p2p_store_commit(replica->store, err);
-	if (rc)
-		p2p_store_rollback(replica->store);
-	return rc ? rc : p2p_store_load(replica->store, err);
+	if (!rc)
+		return p2p_store_load(replica->store, err);
+	p2p_store_rollback(replica->store);
+	/* what it took for made is not there; a load that fails takes nothing for made either */
+	again = p2p_store_load(replica->store, NULL);
+	return again ? again : rc;
 }
 
 /* --- the mark --------------------------------------------------------------------------------- */

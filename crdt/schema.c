@@ -73,7 +73,7 @@ static int schema_error(sqlite3 *db, int rc, struct p2p_error *err, const char *
 		code = P2P_ENOMEM;
 	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
 		code = P2P_ECORRUPT;
-	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
+	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED || rc == SQLITE_PROTOCOL)
 		code = P2P_EBUSY;
 	return p2p_error_set(err, code, "read the schema of %s: %s", name, sqlite3_errmsg(db));
 }

@@ -111,6 +111,7 @@ static int sql_error(sqlite3 *db, int rc, struct p2p_error *err, const char *wha
 		break;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* others took the locks of the WAL all the time */
 		code = P2P_EBUSY;
 		break;
 	case SQLITE_FULL:

@@ -77,6 +77,7 @@ static int sidelog_code(int sqlite_rc)
 		return P2P_EFULL;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* others took the locks of the WAL all the time */
 		return P2P_EBUSY;
 	case SQLITE_READONLY:
 	case SQLITE_PERM:

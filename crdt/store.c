@@ -61,6 +61,7 @@ int p2p_store_code(int sqlite_rc)
 		return P2P_EFULL;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* others took the locks of the WAL all the time */
 		return P2P_EBUSY;
 	case SQLITE_CORRUPT:
 		return P2P_ECORRUPT;
@@ -178,7 +179,7 @@ static int check_path(const struct p2p_store_config *config, struct p2p_error *e
 static int db_text(sqlite3 *db, const char *sql, char *out, size_t max)
 {
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), end;
 
 	out[0] = 0;
 	if (rc == SQLITE_OK)
@@ -189,8 +190,11 @@ static int db_text(sqlite3 *db, const char *sql, char *out, size_t max)
 		(void)sqlite3_snprintf((int)max, out, "%s", text ? text : "");
 		rc = SQLITE_OK;
 	}
-	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+	/* a pragma that writes commits only here */
+	end = sqlite3_finalize(stmt);
+	if (rc == SQLITE_DONE || rc == SQLITE_OK)
+		rc = end;
+	return rc;
 }
 
 static int switch_to_wal(struct p2p_store *store, bool *out_switched, struct p2p_error *err)
@@ -453,6 +457,7 @@ int p2p_store_load(struct p2p_store *store, struct p2p_error *err)
 			 sizeof(count));
 
 	p2p_store_forget_tables(store);
+	store->replica_count = 0;
 	store->enabled = false;
 	if (rc != SQLITE_OK)
 		return p2p_store_error(store, rc, err, "read");

@@ -147,10 +147,13 @@ int p2p_node_share(p2p_node *node, const char *const *tables, size_t table_count
 					    "this database is just joining a mesh"),
 			      &err, error, error_size);
 	rc = check_tables(node, tables, table_count, &err);
-	if (!rc && p2p_replica_member(node->replica)) {
+	if (!rc && p2p_replica_member(node->replica) &&
+	    (table_count || p2p_store_table_count(p2p_replica_store(node->replica)))) {
 		rc = enable_missing(node, tables, table_count, &err);
 	} else if (!rc) {
-		rc = found(node, &err);
+		/* one that was cut off after the mesh was made goes on with the tables */
+		if (!p2p_replica_member(node->replica))
+			rc = found(node, &err);
 		if (!rc)
 			rc = p2p_replica_enable(node->replica, table_count ? tables : NULL,
 						table_count, exclude, exclude_count, &err);

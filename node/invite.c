@@ -50,29 +50,44 @@ uint64_t p2p_invite_handle(const struct p2p_invite *invite)
 	return handle;
 }
 
+struct loaded {
+	struct p2p_invite invites[P2P_INVITE_KEYS_MAX];
+	size_t count;
+	uint64_t wall_ms;
+};
+
 static int load_one(void *ctx, const struct p2p_invite *invite)
 {
-	struct p2p_node *node = ctx;
+	struct loaded *loaded = ctx;
+	struct p2p_invite *invites = loaded->invites;
 	size_t i, oldest = 0;
 
-	if (invite->expires_wall_ms + INVITE_KEEP_MS < p2p_env_wall_ms(&node->env))
+	if (invite->expires_wall_ms + INVITE_KEEP_MS < loaded->wall_ms)
 		return 0;
-	if (node->invite_count < P2P_INVITE_KEYS_MAX) {
-		node->invites[node->invite_count++] = *invite;
+	if (loaded->count < P2P_INVITE_KEYS_MAX) {
+		invites[loaded->count++] = *invite;
 		return 0;
 	}
-	for (i = 1; i < node->invite_count; i++)
-		if (node->invites[i].expires_wall_ms < node->invites[oldest].expires_wall_ms)
+	for (i = 1; i < loaded->count; i++)
+		if (invites[i].expires_wall_ms < invites[oldest].expires_wall_ms)
 			oldest = i;
-	if (invite->expires_wall_ms > node->invites[oldest].expires_wall_ms)
-		node->invites[oldest] = *invite;
+	if (invite->expires_wall_ms > invites[oldest].expires_wall_ms)
+		invites[oldest] = *invite;
 	return 0;
 }
 
 int p2p_invites_load(struct p2p_node *node)
 {
-	node->invite_count = 0;
-	return p2p_sidelog_each_invite(p2p_replica_sidelog(node->replica), load_one, node);
+	struct loaded loaded = {.wall_ms = p2p_env_wall_ms(&node->env)};
+	int rc = p2p_sidelog_each_invite(p2p_replica_sidelog(node->replica), load_one, &loaded);
+
+	/* without all of them the node goes on with those that it knew */
+	if (!rc) {
+		memcpy(node->invites, loaded.invites, sizeof(node->invites));
+		node->invite_count = loaded.count;
+	}
+	sodium_memzero(&loaded, sizeof(loaded));
+	return rc;
 }
 
 static int store_invite(struct p2p_node *node, const struct p2p_invite *invite,

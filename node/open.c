@@ -206,8 +206,12 @@ static int open_state(struct p2p_node *node, const p2p_node_options *options, bo
 		rc = open_replica(node, create, err);
 	if (!rc && !node->offline)
 		rc = load_ticket(node, err);
-	if (!rc && p2p_invites_load(node))
-		rc = p2p_error_set(err, P2P_EIO, "invitations cannot be read");
+	if (!rc) {
+		rc = p2p_invites_load(node);
+		if (rc)
+			(void)p2p_error_set(err, rc, "invitations cannot be read: %s",
+					    p2p_strerror(rc));
+	}
 	if (!rc && node->offline && !p2p_replica_member(node->replica))
 		rc = p2p_error_set(err, P2P_ENOENT, "'%s' is in no mesh", node->db_path);
 	return rc;

@@ -44,6 +44,9 @@ void sim_app_close(struct sim_host *host)
 	if (sqlite3_close(host->app) != SQLITE_OK)
 		sim_fail(host->sim, "host %zu: the application does not close", host->index);
 	host->app = NULL;
+	if (sqlite3_close(host->eye) != SQLITE_OK)
+		sim_fail(host->sim, "host %zu: the reader does not close", host->index);
+	host->eye = NULL;
 	host->app_holds = false;
 }
 
@@ -241,6 +244,15 @@ static void finish(struct sim_host *host, int rc, uint64_t n)
 	sim_host_check_dead(host);
 }
 
+static int ledger_row(struct sim_host *host, uint64_t n)
+{
+	char sql[100];
+
+	(void)snprintf(sql, sizeof(sql), "INSERT INTO ledger VALUES('%zu-%llu', %zu, %llu)",
+		       host->index, (unsigned long long)n, host->index, (unsigned long long)n);
+	return run(host, sql);
+}
+
 static int write_some(struct sim_host *host, uint64_t n)
 {
 	char sql[300];
@@ -253,13 +265,7 @@ static int write_some(struct sim_host *host, uint64_t n)
 		if ((rc & 0xff) == SQLITE_CONSTRAINT)
 			rc = SQLITE_OK; /* that statement did nothing */
 	}
-	if (rc == SQLITE_OK) {
-		(void)snprintf(sql, sizeof(sql), "INSERT INTO ledger VALUES('%zu-%llu', %zu, %llu)",
-			       host->index, (unsigned long long)n, host->index,
-			       (unsigned long long)n);
-		rc = run(host, sql);
-	}
-	return rc;
+	return rc == SQLITE_OK ? ledger_row(host, n) : rc;
 }
 
 static bool may_write(struct sim_host *host)
@@ -279,6 +285,23 @@ void sim_app_write(struct sim_host *host)
 		return;
 	n = ledger_take(host);
 	finish(host, write_some(host, n), n);
+}
+
+bool sim_app_transaction(struct sim_host *host, const char *sql)
+{
+	uint64_t n;
+	int rc;
+
+	if (!may_write(host))
+		return false;
+	n = ledger_take(host);
+	rc = run(host, "BEGIN IMMEDIATE");
+	if (rc == SQLITE_OK)
+		rc = run(host, sql);
+	if (rc == SQLITE_OK)
+		rc = ledger_row(host, n);
+	finish(host, rc, n);
+	return host->ledger[n] == 1;
 }
 
 /* The application may have died meanwhile, and hold another one. */

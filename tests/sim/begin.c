@@ -1,5 +1,6 @@
 /* The beginning and the end of one simulated world, for all programs that run some. */
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,8 @@ void sim_begin(struct sim *sim, uint64_t seed, int verbose)
 {
 	memset(sim, 0, sizeof(*sim));
 	sim->seed = seed;
+	(void)snprintf(sim->repeat, sizeof(sim->repeat), "sim --seed %llu --verbose 2",
+		       (unsigned long long)seed);
 	sim->random = seed * 0x2545f4914f6cdd1dull + 1;
 	sim->now_ms = 1000;
 	sim->wall_base_ms = WALL_BASE_MS;
@@ -41,6 +44,28 @@ void sim_begin(struct sim *sim, uint64_t seed, int verbose)
 	sqlite3_randomness(0, NULL); /* seeded anew by the VFS */
 	(void)crypto_generichash_init(&sim->trace, NULL, 0, sizeof(sim->trace_hash));
 	sim_running = sim;
+}
+
+static void check_hosts(struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->count; i++)
+		if (sim->hosts[i].node)
+			sim_check_host(&sim->hosts[i]);
+	/* 32 MiB of a node are far above what the small histories here can need */
+	if (sim_memory_live() > sim->count * (32u << 20))
+		sim_fail(sim, "the nodes hold %llu bytes", (unsigned long long)sim_memory_live());
+}
+
+void sim_run_checked(struct sim *sim, uint64_t until_ms)
+{
+	while (sim->now_ms < until_ms) {
+		uint64_t next = sim->now_ms + SIM_STEP_MS;
+
+		sim_run(sim, next < until_ms ? next : until_ms);
+		check_hosts(sim);
+	}
 }
 
 void sim_end(struct sim *sim)

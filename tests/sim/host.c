@@ -171,6 +171,7 @@ static bool host_open(struct sim_host *host)
 	rc = p2p_node_open(host->db, &options, &host->node, error, sizeof(error));
 	if (rc) {
 		host->node = NULL;
+		host->refused = rc;
 		sim_note(host->sim, 1, "host %zu cannot open: %d %s", host->index, rc, error);
 	}
 	return rc == 0;
@@ -180,7 +181,7 @@ static bool host_open(struct sim_host *host)
 static void host_close(struct sim_host *host)
 {
 	unsigned int steps = 0;
-	bool calm = host->sim->calm;
+	bool calm = host->sim->calm, inside = sim_inside(true);
 	int rc;
 
 	host->sim->calm = true;
@@ -191,7 +192,9 @@ static void host_close(struct sim_host *host)
 		sim_host_turn(host);
 		host->private_ms += 10;
 	}
+	(void)sim_inside(true);
 	rc = p2p_node_close(host->node);
+	(void)sim_inside(inside);
 	if (rc)
 		sim_fail(host->sim, "host %zu does not close: %d", host->index, rc);
 	host->sim->calm = calm;
@@ -219,10 +222,13 @@ bool sim_host_start(struct sim_host *host)
 	}
 	if (!p2p_node_is_member(host->node) && host->index > 0)
 		rc = p2p_node_join(host->node, host->sim->ticket, error, sizeof(error));
+	if (host->founder)
+		rc = p2p_node_share(host->node, NULL, 0, NULL, 0, error, sizeof(error));
 	if (!rc)
 		rc = p2p_node_start(host->node, error, sizeof(error));
 	(void)sim_inside(inside);
 	if (rc) {
+		host->refused = rc;
 		sim_note(host->sim, 1, "host %zu cannot start: %d %s", host->index, rc, error);
 		host_close(host);
 		sim_host_check_dead(host);

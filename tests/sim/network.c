@@ -32,6 +32,7 @@ struct end {
 	struct sim_host *host;
 	struct packet *first, *last; /* on their way to this end */
 	size_t waiting;
+	uint64_t sent;	 /* bytes, by this end */
 	uint64_t due_ms; /* of the last of them */
 	bool paused, closed, told, full, scheduled, fin;
 };
@@ -42,6 +43,7 @@ struct sim_link {
 	bool cut;    /* the ends are told */
 	bool silent; /* nothing passes, and nobody is told */
 	uint64_t stall_until_ms;
+	uint64_t number; /* from 1 */
 };
 
 struct p2p_tcp {
@@ -198,16 +200,63 @@ static void disturb(struct sim *sim, struct end *to, struct packet *packet)
 	to->due_ms = packet->due_ms = due > to->due_ms ? due : to->due_ms;
 }
 
+/* The link ends within this packet, of which so many bytes still arrive. */
+static void break_within(struct end *to, struct packet *packet, size_t len)
+{
+	to->waiting -= packet->len - len;
+	packet->len = len;
+	if (!packet->len) {
+		packet->len = 1;
+		to->waiting++;
+	}
+	to->link->silent = true;
+	sim_at(to->host->sim, packet->due_ms + 1, deliver, to, 1);
+}
+
+/* A send that is refused at an exact place. */
+static bool exact_full(struct end *end)
+{
+	struct sim *sim = end->host->sim;
+
+	if (++sim->exact.sends != sim->exact.full_at)
+		return false;
+	sim->exact.struck++;
+	end->full = true;
+	sim_at(sim, sim->now_ms + 1, deliver, other_end(end), 3);
+	return true;
+}
+
+/* Counts what an end has sent; whether the link is to end within it, and where. */
+static bool exact_cut(struct end *end, const uint8_t *data, size_t len, size_t *out_at)
+{
+	struct sim_exact *exact = &end->host->sim->exact;
+	unsigned int which = end == &end->link->ends[1];
+	uint64_t begin = end->sent;
+
+	end->sent += len;
+	if (exact->sent)
+		exact->sent(exact->ctx, end->link->number, which, begin, data, len);
+	if (exact->cut_link != end->link->number || exact->cut_end != which ||
+	    exact->cut_offset < begin || exact->cut_offset >= begin + len)
+		return false;
+	exact->struck++;
+	*out_at = (size_t)(exact->cut_offset - begin);
+	return true;
+}
+
 static int end_send(struct p2p_link *base, const void *data, size_t len)
 {
 	struct end *end = end_of(base), *to = other_end(end);
 	struct sim *sim = end->host->sim;
 	struct packet *packet;
+	size_t at = 0;
 
 	if (end->closed)
 		sim_fail(sim, "network: bytes on a closed link");
 	if (end->link->cut || end->link->silent || to->closed)
 		return 0; /* as a socket: the loss is noticed later */
+	if (exact_full(end))
+		return P2P_LINK_FULL;
 	if (to->waiting >= LINK_BYTES_MAX) {
 		end->full = true;
 		return P2P_LINK_FULL;
@@ -226,17 +275,11 @@ static int end_send(struct p2p_link *base, const void *data, size_t len)
 	to->last = packet;
 	to->waiting += len;
 	schedule(to, to->first->due_ms);
-	if (sim_strikes(sim, SIM_RESET)) {
-		/* what was sent before, and a part of this, may still arrive */
-		packet->len = sim_draw(sim, len + 1);
-		to->waiting -= len - packet->len;
-		if (!packet->len) {
-			packet->len = 1;
-			to->waiting++;
-		}
-		end->link->silent = true;
-		sim_at(sim, packet->due_ms + 1, deliver, to, 1);
-	}
+	/* what was sent before, and a part of this, may still arrive */
+	if (exact_cut(end, data, len, &at))
+		break_within(to, packet, at);
+	else if (sim_strikes(sim, SIM_RESET))
+		break_within(to, packet, sim_draw(sim, len + 1));
 	end->full = to->waiting >= LINK_BYTES_MAX;
 	return end->full ? P2P_LINK_QUEUED : 0;
 }
@@ -298,7 +341,9 @@ static void hand_up(struct end *end)
 	struct packet *packet = end->first;
 	size_t len = packet->len - packet->at;
 
-	if (len > 1 && sim_draw(sim, 4) == 0)
+	if (sim->exact.bytewise)
+		len = 1;
+	else if (len > 1 && sim_draw(sim, 4) == 0)
 		len = 1 + sim_draw(sim, len);
 	sim_trace_bytes(sim, packet->data + packet->at, len);
 	sim_note(sim, 4, "%zu bytes from host %zu to %zu", len, other_end(end)->host->index,
@@ -331,7 +376,7 @@ static bool more(const struct end *end)
 	return end->first || (end->fin && !end->link->silent);
 }
 
-/* arg 1: the link breaks now; 2: frees it if both are closed. */
+/* arg 1: the link breaks now; 2: frees it if both are closed; 3: there is room again. */
 static void deliver(struct sim *sim, void *ctx, uint64_t arg)
 {
 	struct end *end = ctx, *from = other_end(end);
@@ -341,6 +386,10 @@ static void deliver(struct sim *sim, void *ctx, uint64_t arg)
 		link->cut = true;
 		schedule(end, sim->now_ms);
 		schedule(from, sim->now_ms);
+		return;
+	}
+	if (arg == 3) {
+		tell_writable(from);
 		return;
 	}
 	if (arg == 0)
@@ -473,7 +522,7 @@ static struct sim_link *link_new(struct sim_host *from, struct sim_host *to)
 	end_init(link, 1, to);
 	link->next = from->sim->links;
 	from->sim->links = link;
-	from->sim->stats.links++;
+	link->number = ++from->sim->stats.links;
 	return link;
 }
 

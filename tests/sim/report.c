@@ -24,6 +24,9 @@ void sim_stats_add(struct sim_stats *sum, const struct sim_stats *one)
 	sum->rows += one->rows;
 	sum->twin_rows += one->twin_rows;
 	sum->operations += one->operations;
+	sum->looks += one->looks;
+	for (i = 0; i < SIM_CODES; i++)
+		sum->refused[i] += one->refused[i];
 	if (one->heal_ms_max > sum->heal_ms_max)
 		sum->heal_ms_max = one->heal_ms_max;
 }

@@ -20,7 +20,9 @@
 
 #define SIM_HOSTS_MAX 16
 #define SIM_PORT      7473
+#define SIM_CODES     40
 #define SIM_FOLDER    "p2p-sim-"
+#define SIM_STEP_MS   250 /* between two checks */
 
 // clang-format off
 /* Name of the fault and what happens. One count each, at least once for each time it was injected. */
@@ -101,6 +103,8 @@ struct sim_host {
 	/* the node */
 	p2p_node *node; /* NULL: does not run */
 	bool stopped, joined, asked;
+	bool founder;	     /* makes the mesh when it starts */
+	int refused;	     /* the error of the last verb that failed */
 	uint64_t private_ms; /* time that passed here alone, while dying */
 	uint64_t paused_until_ms, restart_at_ms;
 	int64_t wall_skew_ms, wall_ahead_max_ms;
@@ -110,6 +114,7 @@ struct sim_host {
 
 	/* the application */
 	struct sqlite3 *app;  /* NULL: does not run */
+	struct sqlite3 *eye;  /* of journey.c, NULL: closed */
 	bool app_full_sync;   /* what COMMIT returned for survives a power cut */
 	bool app_holds;	      /* in a transaction that an event ends */
 	uint64_t hold_number; /* of the ledger; UINT64_MAX: it only reads */
@@ -142,11 +147,27 @@ struct sim_plan {
 	bool forks;
 };
 
+/* Faults at exact places: loops.c. Numbers count from 1; 0: never. */
+struct sim_exact {
+	uint64_t refuse_at, refuse_count; /* allocations of the nodes */
+	uint64_t full_at;		  /* a send that a link refuses */
+	uint64_t cut_link, cut_offset;	  /* a link breaks after so many bytes of one end */
+	unsigned int cut_end;
+	bool bytewise; /* links hand up one byte after the other */
+	/* Told of every send; NULL allowed. */
+	void (*sent)(void *ctx, uint64_t link, unsigned int end, uint64_t offset,
+		     const uint8_t *data, size_t len);
+	void *ctx;
+	/* counted */
+	uint64_t allocations, sends, struck;
+};
+
 struct sim_stats {
 	uint64_t faults[SIM_FAULT_COUNT];
 	uint64_t commits, failed_commits, joins, starts, dials, links, datagrams, bytes;
 	uint64_t virtual_ms, checks, changesets, rows, twin_rows;
-	uint64_t heal_ms_max, memory_max, operations;
+	uint64_t heal_ms_max, memory_max, operations, looks;
+	uint64_t refused[SIM_CODES]; /* verbs of the user's that failed, by -code; loops.c */
 };
 
 struct sim {
@@ -156,6 +177,7 @@ struct sim {
 	uint32_t memory_fails; /* so many allocations fail, one in so many */
 	uint64_t memory_one_in;
 	struct sim_plan plan;
+	struct sim_exact exact;
 	struct sim_stats stats;
 	struct sim_host hosts[SIM_HOSTS_MAX];
 	size_t count;		 /* honest ones; the hostile one comes after them */
@@ -165,6 +187,7 @@ struct sim {
 	bool deaf[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* [who][of whom] */
 	struct sim_link *links;			 /* all that live */
 	char ticket[1024];
+	char repeat[80];	       /* the command that repeats it */
 	struct sim_registry *registry; /* of check.c */
 	const char *schema;	       /* NULL: sim_schema */
 	bool plain; /* chance makes no difference: jitter and ids are in the order of hosts */
@@ -181,6 +204,8 @@ void sim_install(void);
 /* An empty world; it is the one that runs until sim_end(), which takes all hosts away. */
 void sim_begin(struct sim *sim, uint64_t seed, int verbose);
 void sim_end(struct sim *sim);
+/* As sim_run(), with the checks of all hosts every SIM_STEP_MS. */
+void sim_run_checked(struct sim *sim, uint64_t until_ms);
 
 /* --- world.c ---------------------------------------------------------------------------------- */
 
@@ -211,6 +236,8 @@ bool sim_inside(bool inside);
 uint64_t sim_memory_live(void);
 uint64_t sim_memory_peak(void);
 void sim_memory_install(void);
+/* SQLite's allocations are among those that fail too. Before SQLite is used. */
+void sim_memory_install_sqlite(void);
 
 /* --- loop.c ----------------------------------------------------------------------------------- */
 
@@ -255,6 +282,9 @@ void sim_app_open(struct sim_host *host);
 void sim_app_close(struct sim_host *host);
 /* One random transaction. */
 void sim_app_write(struct sim_host *host);
+/* These statements in one transaction, with a row of the ledger. false: it failed, perhaps after
+ * all it was committed. */
+bool sim_app_transaction(struct sim_host *host, const char *sql);
 /* Holds a read snapshot or the write lock for a while. */
 void sim_app_hold(struct sim_host *host, bool write, uint64_t ms);
 

@@ -1,5 +1,6 @@
 /* Time, chance and memory of the simulated world; see sim.h. */
 #include <malloc.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,7 @@ _Noreturn void sim_fail(struct sim *sim, const char *format, ...)
 	va_start(args, format);
 	(void)vfprintf(stderr, format, args);
 	va_end(args);
-	(void)fprintf(stderr, "\nrepeat it with: sim --seed %llu --verbose 2\n",
-		      (unsigned long long)sim->seed);
+	(void)fprintf(stderr, "\nrepeat it with: %s\n", sim->repeat);
 	abort();
 }
 
@@ -270,6 +270,7 @@ void sim_run(struct sim *sim, uint64_t until_ms)
 static struct {
 	bool inside;
 	uint64_t live, peak;
+	sqlite3_mem_methods sqlite; /* SQLite's own */
 } memory;
 
 bool sim_inside(bool inside)
@@ -287,10 +288,23 @@ static void count_up(const void *ptr)
 		memory.peak = memory.live;
 }
 
+static bool exact_refuses(struct sim_exact *exact)
+{
+	uint64_t number = ++exact->allocations;
+
+	if (!exact->refuse_at || number < exact->refuse_at ||
+	    number >= exact->refuse_at + exact->refuse_count)
+		return false;
+	exact->struck++;
+	return true;
+}
+
 static bool refuses(void)
 {
 	struct sim *sim = sim_running;
 
+	if (memory.inside && sim && exact_refuses(&sim->exact))
+		return true;
 	if (!memory.inside || !sim || sim->calm || !sim->memory_fails ||
 	    sim_draw(sim, sim->memory_one_in) != 0)
 		return false;
@@ -331,6 +345,29 @@ void sim_memory_install(void)
 	static const struct p2p_mem_hooks hooks = {count_malloc, count_realloc, count_free};
 
 	p2p_mem_set_hooks(&hooks);
+}
+
+static void *sqlite_malloc(int size)
+{
+	return refuses() ? NULL : memory.sqlite.xMalloc(size);
+}
+
+static void *sqlite_realloc(void *old, int size)
+{
+	return refuses() ? NULL : memory.sqlite.xRealloc(old, size);
+}
+
+void sim_memory_install_sqlite(void)
+{
+	sqlite3_mem_methods methods;
+
+	if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &memory.sqlite) != SQLITE_OK)
+		abort();
+	methods = memory.sqlite;
+	methods.xMalloc = sqlite_malloc;
+	methods.xRealloc = sqlite_realloc;
+	if (sqlite3_config(SQLITE_CONFIG_MALLOC, &methods) != SQLITE_OK)
+		abort();
 }
 
 uint64_t sim_memory_live(void)

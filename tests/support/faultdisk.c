@@ -1,6 +1,7 @@
 /* A disk that fails; see faultdisk.h. */
 #include "tests/support/faultdisk.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 
 #define DISKS_MAX    64
 #define SECTOR_BYTES 512
+/* https://sqlite.org/walformat.html#wal_locks */
+#define WAL_WRITE_LOCK 0
 
 /* One write or truncation that was not synced. */
 struct change {
@@ -163,6 +166,12 @@ static uint64_t cut_file(struct faultdisk *disk, struct faultdisk_file *file, un
 	int fd = open(file->path, O_RDWR | O_CLOEXEC);
 	uint64_t lost = 0;
 
+	if (fd < 0 && errno == ENOENT) {
+		/* somebody removed it, not by way of SQLite */
+		changes_free(file->changes);
+		file->changes = NULL;
+		return 0;
+	}
 	if (fd < 0)
 		broken("open", file->path);
 	for (change = file->changes; change; change = older) {
@@ -221,26 +230,34 @@ static int failure(struct faultdisk *disk, unsigned int owner, enum faultdisk_op
 
 	if (!disk)
 		return SQLITE_OK;
+	if (owner == FAULTDISK_EYE)
+		return SQLITE_OK;
 	if (disk->dead & owner)
 		return op == FAULTDISK_LOCK ? SQLITE_IOERR_LOCK : usual_code(op);
 	disk->operations++;
-	if (disk->fail_after && (disk->operations == disk->fail_after ||
-				 (disk->fail_sticky && disk->operations > disk->fail_after)))
+	if (disk->counts)
+		disk->counts(disk->ctx, op);
+	if (disk->fail_after && (!disk->fail_ops || disk->fail_ops & 1u << op) &&
+	    (disk->operations == disk->fail_after ||
+	     (disk->fail_sticky && disk->operations > disk->fail_after)))
 		fails = true;
 	if (disk->fail_one_in[op] && draw(disk, disk->fail_one_in[op]) == 0)
 		fails = true;
 	if (!fails)
 		return SQLITE_OK;
 	disk->failed[op]++;
-	return disk->fail_code && op != FAULTDISK_LOCK ? disk->fail_code : usual_code(op);
+	if (disk->fail_code && (op != FAULTDISK_LOCK || disk->fail_code == SQLITE_IOERR_LOCK))
+		return disk->fail_code;
+	return usual_code(op);
 }
 
 /* Counts one that changes something; true: the machine stops in the middle of it. */
 static bool stops_here(struct faultdisk *disk, unsigned int owner)
 {
-	if (!disk)
+	if (!disk || owner == FAULTDISK_EYE)
 		return false;
 	disk->changes++;
+	disk->node_changes += owner == FAULTDISK_NODE;
 	if (!(owner & disk->crash_who) || !disk->crash_after || --disk->crash_after)
 		return false;
 	disk->dead |= disk->crash_who;
@@ -391,7 +408,13 @@ static int file_map_lock(sqlite3_file *base, int offset, int count, int flags)
 	int rc = flags & SQLITE_SHM_UNLOCK ? SQLITE_OK
 					   : failure(file->disk, file->owner, FAULTDISK_LOCK);
 
-	return rc ? rc : file->real->pMethods->xShmLock(file->real, offset, count, flags);
+	if (rc)
+		return rc;
+	rc = file->real->pMethods->xShmLock(file->real, offset, count, flags);
+	if (flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) && offset == WAL_WRITE_LOCK &&
+	    file->owner == FAULTDISK_NODE && file->disk && file->disk->committed)
+		file->disk->committed(file->disk->ctx, file->track->path);
+	return rc;
 }
 
 static void file_barrier(sqlite3_file *base)

@@ -29,6 +29,7 @@ enum faultdisk_op {
 /* Who opens a file: processes that die apart. */
 #define FAULTDISK_NODE 1u
 #define FAULTDISK_APP  2u
+#define FAULTDISK_EYE  4u /* a test that looks: it is not counted, and nothing of it ever fails */
 
 struct faultdisk_file;
 
@@ -40,12 +41,19 @@ struct faultdisk {
 	uint64_t crash_after;	/* operations of theirs that change something; 0: never */
 	uint64_t fail_after;	/* operations of any kind until one fails; 0: never */
 	bool fail_sticky;	/* and all that follow */
+	unsigned int fail_ops;	/* of these kinds only, a bit each; 0: of all */
 	int fail_code;		/* an SQLite code; 0: the usual one of the operation */
-	uint32_t fail_one_in[FAULTDISK_OPS]; /* at random; 0: never */
-	uint64_t random;		     /* of cuts and failures */
-	uint64_t operations, changes;	     /* counted */
-	uint64_t failed[FAULTDISK_OPS];	     /* on purpose */
-	struct faultdisk_file *files;	     /* with unsynced writes; owned */
+	uint32_t fail_one_in[FAULTDISK_OPS];		 /* at random; 0: never */
+	uint64_t random;				 /* of cuts and failures */
+	uint64_t operations, changes;			 /* counted */
+	uint64_t node_changes;				 /* of changes, those of nodes */
+	uint64_t failed[FAULTDISK_OPS];			 /* on purpose */
+	struct faultdisk_file *files;			 /* with unsynced writes; owned */
+	void (*counts)(void *ctx, enum faultdisk_op op); /* each that is counted; NULL allowed */
+	/* A node has let go of the write lock of a WAL: what it committed is to be seen. NULL
+	 * allowed. */
+	void (*committed)(void *ctx, const char *path);
+	void *ctx; /* borrowed, of both */
 };
 
 /* Becomes SQLite's default VFS, once for the process. wall_ms and random serve SQLite's own clock
