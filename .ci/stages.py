@@ -109,6 +109,7 @@ class Stage:
             or ("no-root" in when and os.geteuid() != 0)
             or ("no-netns" in when and not namespaces_work())
             or ("no-loop" in when and not loops_work())
+            or ("no-tun" in when and not os.path.exists("/dev/net/tun"))
             or ("root" in when and os.geteuid() == 0)
             or ("sanitizer" in when and self.sanitized)
         )
@@ -171,8 +172,9 @@ def namespaces_work():
 
 def loops_work():
     """Whether this machine (a container) lets us mount file systems of our own from loop devices."""
-    probe = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "losetup", "--find"]
-    return subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    probe = "mount -t tmpfs none /tmp && cd /tmp && truncate -s 4M image && mkfs.ext4 -q image && mkdir m && mount -o loop image m"
+    return subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", probe],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def allowed_skips():
@@ -182,7 +184,7 @@ def allowed_skips():
         for line in f:
             words = line.split(None, 2)
             if words and not words[0].startswith("#"):
-                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "no-netns", "no-loop", "root", "sanitizer"):
+                if len(words) < 3 or words[1] not in ("always", "no-shared", "no-root", "no-netns", "no-loop", "no-tun", "root", "sanitizer"):
                     raise Failed("tests/skips.txt: name, when, reason: " + line.strip())
                 skips.setdefault(words[0], set()).add(words[1])
     return skips

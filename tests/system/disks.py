@@ -1,12 +1,14 @@
 """File systems that lose power: a journalling one on a loop device, stopped by the kernel without
 writing its journal or what it had in memory (EXT4_IOC_SHUTDOWN, the same of xfs), then mounted again.
 
-`alone()` starts the program anew in a mount and process namespace of its own: mounts, loop devices,
-network namespaces and processes all end with it, however it ends.
+`alone()` takes the program into mount and process namespaces of its own: mounts, loop devices, network
+namespaces and processes all end with it, however it ends.
 """
+import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +16,9 @@ import tempfile
 
 from real import Failed
 
+# linux/sched.h, linux/prctl.h
+CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
+PR_SET_PDEATHSIG = 1
 # linux/loop.h, linux/ext4.h (xfs has the same number)
 LOOP_CTL_GET_FREE = 0x4C82
 LOOP_SET_FD, LOOP_SET_STATUS64 = 0x4C00, 0x4C04
@@ -31,19 +36,34 @@ def run(*argv):
         raise Failed("%s: %s" % (" ".join(argv), done.stderr.strip()))
 
 
+def look_after(child):
+    """Ends as the child does; what ends us ends it in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    sys.exit(code if code >= 0 else 128 - code)
+
+
 def alone():
-    """None, or why there can be no namespaces here. Does not return the first time."""
-    if os.environ.get("P2PNODE_ALONE"):
-        os.makedirs("/run/netns", exist_ok=True)
-        run("mount", "-t", "tmpfs", "none", "/run/netns")  # names of namespaces that nobody else sees
-        return None
+    """Goes on in mount and process namespaces of its own, as their first process. None, or why not."""
     if os.geteuid() != 0:
         return "needs root"
-    unshare = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if not shutil.which("unshare") or subprocess.run(unshare + ["true"], capture_output=True, check=False).returncode:
-        return "no namespaces of its own here (unshare)"
-    os.environ["P2PNODE_ALONE"] = "1"
-    os.execvp("unshare", unshare + [sys.executable, "-B", *sys.argv])
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS | CLONE_NEWPID):
+        return "no namespaces of its own here (%s)" % os.strerror(ctypes.get_errno())
+    child = os.fork()
+    if child:
+        look_after(child)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        run("mount", "--make-rprivate", "/")
+        run("mount", "-t", "proc", "proc", "/proc")
+        os.makedirs("/run/netns", exist_ok=True)
+        run("mount", "-t", "tmpfs", "none", "/run/netns")  # names of namespaces that nobody else sees
+    except Failed as why:
+        return "no mounts of its own here (%s)" % why
+    return None
 
 
 def loop_device(image):

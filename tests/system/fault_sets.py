@@ -20,7 +20,7 @@ import time
 
 from disks import alone, available
 from hosts import FAKETIME, SWITCH, Hosts
-from real import Failed, World, all_say_so, at_rest, check, level, level_now, report
+from real import Failed, World, all_say_so, at_rest, check, clean_up_when_ended, level, level_now, report
 
 DAYS_30 = 30 * 86400
 BOUND = 90  # seconds until all are the same, after which a set has failed
@@ -302,6 +302,7 @@ def main():
     parser.add_argument("--pause", type=float, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    clean_up_when_ended()
     names = options.sets or list(SETS)
     unknown = [name for name in names if name not in SETS]
     if unknown:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from real import Failed, Mesh, World, check, report
+from real import Failed, Mesh, World, check, clean_up_when_ended, report
 
 
 class Kills(Mesh):
@@ -97,6 +97,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int)
     options = parser.parse_args()
+    clean_up_when_ended()
     began, meshes, commits, seed = time.monotonic(), [], 0, options.seed
     while sum(m.kills for m in meshes) < options.kills:
         this = options.only if options.only is not None else seed

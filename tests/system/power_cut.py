@@ -18,7 +18,7 @@ import sys
 import time
 
 from disks import Disk, alone, available, run
-from real import Failed, Mesh, World, check, report
+from real import Failed, Mesh, World, check, clean_up_when_ended, report
 
 
 def stands_still(pid):
@@ -162,6 +162,7 @@ def main():
     parser.add_argument("--fs", choices=("ext4", "xfs"), default="ext4")
     parser.add_argument("--only", type=int)
     options = parser.parse_args()
+    clean_up_when_ended()
     why_not = alone() or available(options.fs)
     if why_not:
         print("%s: skipped" % why_not)

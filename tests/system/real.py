@@ -14,6 +14,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -404,6 +405,16 @@ class Mesh:
             for site in self.sites:
                 shutil.copytree(site.folder, os.path.join(keep, site.name), dirs_exist_ok=True,
                                 ignore=shutil.ignore_patterns("control", "lost+found"))
+
+
+def interrupted(number, _frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: now everything is taken away
+    sys.exit(128 + number)
+
+
+def clean_up_when_ended():
+    """What ends us takes our processes and files with it, as an error does."""
+    signal.signal(signal.SIGTERM, interrupted)
 
 
 # --- the report -----------------------------------------------------------------------------------
