@@ -265,6 +265,11 @@ static int write_some(struct sim_host *host, uint64_t n)
 		if ((rc & 0xff) == SQLITE_CONSTRAINT)
 			rc = SQLITE_OK; /* that statement did nothing */
 	}
+	if (rc == SQLITE_OK && pick(host, 16) < host->sim->plan.big_texts) {
+		(void)snprintf(sql, sizeof(sql), "INSERT INTO item(a) VALUES(randomblob(%u))",
+			       66000 + (unsigned int)pick(host, 300000));
+		rc = run(host, sql);
+	}
 	return rc == SQLITE_OK ? ledger_row(host, n) : rc;
 }
 
@@ -272,7 +277,9 @@ static bool may_write(struct sim_host *host)
 {
 	if (host->paused_until_ms > host->sim->now_ms || !host->joined || host->app_holds)
 		return false;
-	if (!host->app && host->node)
+	/* after a power cut it may come before its node */
+	if (!host->app &&
+	    (host->node || (host->app_boot_ms && host->app_boot_ms <= host->sim->now_ms)))
 		sim_app_open(host);
 	return host->app != NULL;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "node/node.h"
+#include "node/session.h"
 #include "tests/sim/sim.h"
 
 #define REPLICAS_MAX 512
@@ -25,12 +26,15 @@ struct sim_registry {
 	bool ledger_due[SIM_HOSTS_MAX];
 	uint64_t forks[SIM_HOSTS_MAX]; /* it found one so often, when it had merged up to: */
 	uint64_t forked_at[SIM_HOSTS_MAX];
+	struct sim_views *views;
 };
 
 void sim_check_init(struct sim *sim)
 {
 	sim->registry = calloc(1, sizeof(*sim->registry));
-	if (!sim->registry)
+	if (sim->registry)
+		sim->registry->views = sim_views_new();
+	if (!sim->registry || !sim->registry->views)
 		sim_fail(sim, "out of memory");
 }
 
@@ -40,6 +44,7 @@ void sim_check_deinit(struct sim *sim)
 
 	for (i = 0; i < sim->registry->count; i++)
 		free(sim->registry->known[i].hashes);
+	sim_views_free(sim->registry->views);
 	free(sim->registry);
 	sim->registry = NULL;
 }
@@ -61,9 +66,12 @@ static size_t known_of(struct sim *sim, const struct p2p_id *replica)
 /* --- the log: one content for one number -------------------------------------------------------
  */
 
-static void know(struct sim *sim, struct sim_host *host, struct known *known, uint64_t seq,
-		 const struct p2p_hash *hash)
+static void know(struct sim *sim, struct sim_host *host, struct known *known,
+		 const struct p2p_stored *stored)
 {
+	const struct p2p_hash *hash = &stored->hash;
+	uint64_t seq = stored->seq;
+
 	if (seq <= known->count) {
 		if (p2p_hash_cmp(&known->hashes[seq - 1], hash) != 0)
 			sim_fail(sim, "host %zu has another changeset %llu of replica %02x%02x",
@@ -81,6 +89,7 @@ static void know(struct sim *sim, struct sim_host *host, struct known *known, ui
 			sim_fail(sim, "out of memory");
 	}
 	known->hashes[known->count++] = *hash;
+	sim_views_learn(sim, sim->registry->views, stored);
 	sim->stats.changesets++;
 }
 
@@ -97,7 +106,7 @@ static bool check_log(struct sim_host *host, size_t at, uint64_t head)
 
 		if (p2p_sidelog_get(log, &known->replica, *looked + 1, &stored))
 			return false;
-		know(sim, host, known, *looked + 1, &stored.hash);
+		know(sim, host, known, &stored);
 		p2p_stored_deinit(&stored);
 		++*looked;
 	}
@@ -110,6 +119,19 @@ static uint64_t common(const struct sim *sim, const struct p2p_vv_entry *entry)
 	uint64_t fork = sim_hostile_fork(sim, &entry->replica);
 
 	return entry->seq < fork ? entry->seq : fork - 1;
+}
+
+/* Its peers were told that it has so much. */
+static void check_acked(struct sim_host *host, const struct p2p_vv *has, const char *where)
+{
+	struct sim *sim = host->sim;
+	size_t at;
+
+	for (at = 0; at < sim->registry->count; at++)
+		if (sim->registry->acked[host->index][at] >
+		    p2p_vv_seq(has, &sim->registry->known[at].replica))
+			sim_fail(sim, "host %zu: its %s has not what it had acknowledged",
+				 host->index, where);
 }
 
 static void check_logs(struct sim_host *host)
@@ -126,11 +148,7 @@ static void check_logs(struct sim_host *host)
 			if (!check_log(host, at, common(sim, &vv.entries[i])))
 				break;
 		}
-		for (at = 0; at < sim->registry->count; at++)
-			if (sim->registry->acked[host->index][at] >
-			    p2p_vv_seq(&vv, &sim->registry->known[at].replica))
-				sim_fail(sim, "host %zu lost changesets that it had acknowledged",
-					 host->index);
+		check_acked(host, &vv, "log");
 	}
 	p2p_vv_deinit(&vv);
 }
@@ -142,11 +160,15 @@ static void check_vector(struct sim_host *host)
 {
 	struct sim *sim = host->sim;
 	struct p2p_sidelog *log = p2p_replica_sidelog(host->node->replica);
+	struct p2p_replica_status status;
 	struct p2p_vv merged;
 	size_t i;
 
 	p2p_vv_init(&merged);
-	if (p2p_replica_vector(host->node->replica, &merged) == 0)
+	if (p2p_replica_vector(host->node->replica, &merged) == 0) {
+		/* while it is read anew nothing of it is known */
+		if (p2p_replica_status(host->node->replica, &status) == 0)
+			check_acked(host, &merged, "file");
 		for (i = 0; i < merged.count; i++) {
 			const struct p2p_vv_entry *entry = &merged.entries[i];
 			struct known *known = &sim->registry->known[known_of(sim, &entry->replica)];
@@ -163,6 +185,7 @@ static void check_vector(struct sim_host *host)
 				sim_fail(sim, "host %zu: its vector names another history",
 					 host->index);
 		}
+	}
 	p2p_vv_deinit(&merged);
 }
 
@@ -204,6 +227,23 @@ static size_t host_of_key(const struct sim *sim, const struct p2p_key *key)
 		if (sim->hosts[i].node && p2p_key_cmp(&sim->hosts[i].node->keys.node, key) == 0)
 			return i;
 	return SIZE_MAX;
+}
+
+/* Two sessions with one node would be two of everything. */
+static void check_sessions(struct sim_host *host)
+{
+	struct p2p_list *contacts = &host->node->contacts, *a, *b;
+
+	for (a = contacts->next; a != contacts; a = a->next)
+		for (b = a->next; b != contacts; b = b->next) {
+			struct p2p_contact *one = p2p_container_of(a, struct p2p_contact, link);
+			struct p2p_contact *two = p2p_container_of(b, struct p2p_contact, link);
+
+			if (one->state == P2P_CONTACT_LIVE && two->state == P2P_CONTACT_LIVE &&
+			    p2p_key_cmp(&one->key, &two->key) == 0)
+				sim_fail(host->sim, "host %zu has two live sessions with one node",
+					 host->index);
+		}
 }
 
 static void check_acks(struct sim_host *host)
@@ -290,6 +330,20 @@ static void check_own_ledger(struct sim_host *host)
 	registry->ledger_due[host->index] = !check_ledger(host, host);
 }
 
+void sim_check_merged(struct sim_host *host)
+{
+	struct sim_registry *registry = host->sim->registry;
+	bool inside = sim_inside(false);
+	struct p2p_vv merged;
+
+	p2p_vv_init(&merged);
+	/* some runs check nothing */
+	if (registry && p2p_replica_vector(host->node->replica, &merged) == 0)
+		sim_views_note(host, registry->views, &merged);
+	p2p_vv_deinit(&merged);
+	(void)sim_inside(inside);
+}
+
 void sim_check_host(struct sim_host *host)
 {
 	sim_host_current = host;
@@ -299,6 +353,8 @@ void sim_check_host(struct sim_host *host)
 	check_logs(host);
 	check_vector(host);
 	check_fork(host);
+	sim_views_check(host, host->sim->registry->views);
+	check_sessions(host);
 	check_acks(host);
 	check_own_ledger(host);
 	sim_host_check_dead(host);
@@ -358,6 +414,24 @@ static bool fork_unseen(struct sim *sim)
 	return branch[1] && branch[2];
 }
 
+/* Every honest peer that is connected said that all of it is there. */
+static bool all_acked(struct sim_host *host, const struct p2p_replica_status *status)
+{
+	struct p2p_sync *sync = p2p_replica_sync(host->node->replica);
+	struct p2p_sync_peer_status peer;
+	struct p2p_list *at;
+
+	for (at = host->node->contacts.next; sync && at != &host->node->contacts; at = at->next) {
+		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
+
+		if (contact->state == P2P_CONTACT_LIVE &&
+		    host_of_key(host->sim, &contact->key) != SIZE_MAX &&
+		    p2p_sync_peer_status(sync, contact->id, &peer) && peer.acked_seq < status->seq)
+			return false;
+	}
+	return true;
+}
+
 bool sim_check_level(struct sim *sim, char *why, size_t size)
 {
 	struct p2p_replica_status first = {0}, status;
@@ -385,6 +459,8 @@ bool sim_check_level(struct sim *sim, char *why, size_t size)
 			what = "has not merged everything";
 		else if (status.waiting && !sim->hostile) /* records of a later version may wait */
 			what = "has records that wait";
+		else if (!all_acked(host, &status))
+			what = "hears no ack of a peer that has everything";
 		if (!what) {
 			p2p_authority_digest(p2p_replica_authority(host->node->replica), &other);
 			if (i == 0) {

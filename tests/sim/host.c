@@ -135,6 +135,10 @@ static void on_event(void *ctx, const p2p_node_event *event)
 		break;
 	case P2P_EV_MERGED:
 		host->merges++;
+		sim_check_merged(host);
+		break;
+	case P2P_EV_PROGRESS:
+		sim_check_merged(host);
 		break;
 	default:
 		break;
@@ -306,6 +310,10 @@ void sim_host_crash(struct sim_host *host, bool power, uint64_t restart_at_ms)
 	host->disk.dead = FAULTDISK_NODE | (power ? FAULTDISK_APP : 0);
 	crash(host, power);
 	host->restart_at_ms = restart_at_ms;
+	host->app_boot_ms = 0;
+	if (power && restart_at_ms > host->sim->now_ms)
+		host->app_boot_ms = host->sim->now_ms +
+				    sim_draw(host->sim, 2 * (restart_at_ms - host->sim->now_ms));
 	host->paused_until_ms = 0;
 }
 

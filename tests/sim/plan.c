@@ -181,9 +181,16 @@ static void strike(struct sim *sim, void *ctx, uint64_t arg)
 
 static void write_one(struct sim *sim, void *ctx, uint64_t arg)
 {
+	size_t i;
+
 	(void)ctx;
 	(void)arg;
-	sim_app_write(any_host(sim));
+	if (sim_draw(sim, 16) >= sim->plan.herds) {
+		sim_app_write(any_host(sim));
+		return;
+	}
+	for (i = 0; i < sim->count; i++)
+		sim_app_write(&sim->hosts[i]);
 }
 
 /* Two to five mostly, sometimes up to sixteen. */
@@ -215,6 +222,10 @@ void sim_plan_draw(struct sim *sim)
 			plan->rate[by_number[i].fault] =
 				1 + (uint32_t)sim_draw(sim, by_number[i].max);
 	plan->hostile = sim_draw(sim, 5) == 0 && plan->hosts < SIM_HOSTS_MAX;
+	if (sim_draw(sim, 3) == 0)
+		plan->herds = 1 + (uint32_t)sim_draw(sim, 6);
+	if (sim_draw(sim, 10) == 0)
+		plan->big_texts = 1 + (uint32_t)sim_draw(sim, 8);
 }
 
 void sim_plan_start(struct sim *sim)

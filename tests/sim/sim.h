@@ -107,6 +107,7 @@ struct sim_host {
 	int refused;	     /* the error of the last verb that failed */
 	uint64_t private_ms; /* time that passed here alone, while dying */
 	uint64_t paused_until_ms, restart_at_ms;
+	uint64_t app_boot_ms; /* after a power cut the application starts then, if it writes */
 	int64_t wall_skew_ms, wall_ahead_max_ms;
 	uint64_t troubles, merges;
 	uint64_t forks; /* told, of the hostile member */
@@ -141,7 +142,9 @@ struct sim_plan {
 	uint64_t delay_least_ms;	/* on top of that */
 	uint32_t rate[SIM_FAULT_COUNT]; /* per 10 000 chances; or about so many in the storm */
 	bool faults_while_joining;
-	bool hostile; /* one more host joins, and turns on the others */
+	uint32_t herds;	    /* so many of 16 writes come from all hosts in the same millisecond */
+	uint32_t big_texts; /* so many of 16 transactions have a value of many segments */
+	bool hostile;	    /* one more host joins, and turns on the others */
 	/* It forks too: with --hostile alone, for a node that had none of a forked replica can wait
 	 * for ever for what others took of it (seed 1220). */
 	bool forks;
@@ -329,12 +332,23 @@ void sim_check_deinit(struct sim *sim);
 /* Safety of one host, at any time at rest: its log against all that was ever seen, its vector, its
  * ledger. */
 void sim_check_host(struct sim_host *host);
+/* A merge was committed just now: what it shows is judged by the next sim_check_host(). */
+void sim_check_merged(struct sim_host *host);
 /* Whether all hosts have merged the same and nothing is under way. */
 bool sim_check_level(struct sim *sim, char *why, size_t size);
 /* Says on stderr what each has. */
 void sim_check_explain(struct sim *sim);
 /* At the end: rows, clocks, ledgers, verify, integrity, the twin. */
 void sim_check_end(struct sim *sim);
+/* views.c: what one file shows is whole. Changesets are learned in the order of their numbers. */
+struct sim_views;
+struct p2p_stored;
+struct p2p_vv;
+struct sim_views *sim_views_new(void);
+void sim_views_free(struct sim_views *views);
+void sim_views_learn(struct sim *sim, struct sim_views *views, const struct p2p_stored *stored);
+void sim_views_note(struct sim_host *host, struct sim_views *views, const struct p2p_vv *merged);
+void sim_views_check(struct sim_host *host, struct sim_views *views);
 /* history.c: rows and clocks of all hosts against one another and against the twin. */
 void sim_check_history(struct sim *sim);
 /* The handle of a live session of host with that node. */
