@@ -1,6 +1,7 @@
 """Eight hosts with one LAN: network namespaces on a switch of our own (lan_switch.c), whose faults
 can be set for every directed link. Every packet stays in namespaces that end with the test.
 """
+import glob
 import os
 import subprocess
 import time
@@ -11,7 +12,7 @@ from lan import ip
 from real import ROOT, Failed, Mesh, Process, Shared, check
 
 SWITCH = os.environ.get("P2PNODE_SWITCH", os.path.join(ROOT, "build", "tests", "system", "lan_switch"))
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+FAKETIME = "".join(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")[:1])
 ANY = ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]
 
 

@@ -187,7 +187,8 @@ def main():
           "%d right after a node was made, %d commits acknowledged, %d checks, %.0f s)"
           % (total("cuts"), options.fs, len(meshes), total("at_once"), total("joins_cut"), total("fresh_cut"),
              total("commits"), total("checks"), seconds))
-    report("power_cut", "power cuts", "tests/system/power_cut.py --cuts %d --seed %d" % (options.cuts, options.seed), [
+    report("power_cut" if options.fs == "ext4" else "power_cut_" + options.fs, "power cuts (%s)" % options.fs,
+           "tests/system/power_cut.py --cuts %d --seed %d --fs %s" % (options.cuts, options.seed, options.fs), [
         ["file systems stopped without their journal (%s)" % options.fs, total("cuts")],
         ["times that several lost power at once", total("at_once")], ["joins cut", total("joins_cut")],
         ["cut right after share or join said that it is done", total("fresh_cut")],
