@@ -93,6 +93,8 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 
 	if (out_changesets)
 		*out_changesets = 0;
+	if (replica->broken)
+		return P2P_EIO; /* it is mended at the next step */
 	if (p2p_replica_in_question(replica))
 		return 0;
 	freeze.dep_count = deps_collect(replica);

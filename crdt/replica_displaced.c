@@ -68,7 +68,7 @@ void p2p_replica_look_now(struct p2p_replica *replica)
 int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint64_t rows = 0;
-	int rc = p2p_store_begin_read(replica->store, err);
+	int rc = replica->broken ? P2P_EIO : p2p_store_begin_read(replica->store, err);
 
 	if (rc)
 		return rc;

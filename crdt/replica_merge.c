@@ -71,6 +71,8 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 	bool level = false;
 	int tries, rc = 0;
 
+	if (replica->broken)
+		return P2P_EIO; /* it is mended at the next step */
 	if (p2p_replica_in_question(replica))
 		return P2P_EBUSY;
 	for (tries = 0; tries < SEAL_TRIES; tries++) {

@@ -58,6 +58,7 @@ void p2p_sync_free(struct p2p_sync *sync)
 		peer_free(sync, p2p_container_of(at, struct sync_peer, link));
 	for (i = 0; i < sync->replica_count; i++) {
 		sync_unload(sync, sync->replicas[i]);
+		p2p_buf_deinit(&sync->replicas[i]->evidence);
 		p2p_free(sync->replicas[i]->tries);
 		p2p_free(sync->replicas[i]);
 	}
@@ -396,7 +397,7 @@ struct p2p_time p2p_sync_tick(struct p2p_sync *sync, struct p2p_time now)
 		uint64_t due;
 
 		if (now.ms - sync->second_ms >= 1000) {
-			peer->proofs = peer->compares = 0;
+			peer->proofs = peer->evidence = peer->compares = 0;
 			if (peer->strikes)
 				peer->strikes--;
 			sync_check_clock(sync, peer);

@@ -444,6 +444,8 @@ static int take_digest(struct p2p_sync *sync, struct sync_peer *peer, const stru
 
 	if (!level || !peer->have_known || (missed && peer->ack_missed == missed))
 		peer->tell_full = peer->ask_full = true;
+	if (!level)
+		sync_evidence_tell(sync, peer);
 	peer->ack_missed = missed;
 	return level ? take_equal(sync, peer) : 0;
 }
@@ -526,5 +528,6 @@ int p2p_sync_peer_up(struct p2p_sync *sync, p2p_sync_peer handle, const struct p
 	sync_check_clock(sync, peer);
 	sync_tell(sync, peer);
 	sync_ack(sync, peer); /* an earlier session's ack may have been lost with it */
+	sync_evidence_tell(sync, peer);
 	return 0;
 }

@@ -28,8 +28,10 @@
 #define SYNC_COMPARES_RATE  256 /* old heads of one peer looked up in a second */
 #define SYNC_PROOF_MS	    10000
 #define SYNC_PROOF_AGAIN_MS 3000
-#define SYNC_PROOF_HEADERS  4096 /* in one proof; and P2P_HEADER_BYTES_MAX of bytes */
-#define SYNC_PROOF_COST	    64	 /* so many headers count like one answer */
+#define SYNC_PROOF_HEADERS  4096	/* in one proof; and P2P_HEADER_BYTES_MAX of bytes */
+#define SYNC_EVIDENCE_BYTES (64 * 1024) /* of a proof that is passed on */
+#define SYNC_EVIDENCE_TOTAL (4 * 1024 * 1024)
+#define SYNC_PROOF_COST	    64 /* so many headers count like one answer */
 #define SYNC_LIARS_MAX	    64
 
 /* A peer that was asked for a replica. */
@@ -51,6 +53,7 @@ struct sync_replica {
 	uint64_t changed;	    /* p2p_sync.changed when `merged` was set; 0: not yet */
 	uint64_t durable;	    /* of merged: survived a power cut */
 	int held;		    /* no more of it: a code; 0: all is well */
+	struct p2p_buf evidence;    /* why it is forked: a packed HeaderProof, passed on to all */
 	bool wait_signer;	    /* until records change */
 	uint64_t clock_retry_ms;    /* a stamp was too far ahead: not asked for before */
 	/* receiving */
@@ -125,7 +128,8 @@ struct sync_peer {
 	bool blocked;		 /* its queue is full */
 	struct sync_want *wants; /* owned */
 	size_t want_count, want_cap, want_next;
-	uint32_t proofs;      /* answered in this second */
+	uint32_t proofs;      /* answered or looked at in this second */
+	uint32_t evidence;    /* passed on in this second */
 	uint32_t compares;    /* of old heads, in this second */
 	size_t load;	      /* replicas that it is the source of */
 	uint32_t strikes;     /* ranges that it failed to give lately */
@@ -151,6 +155,7 @@ struct p2p_sync {
 	uint64_t now_ms, second_ms;
 	struct p2p_key liars[SYNC_LIARS_MAX]; /* zero: none; the oldest makes room */
 	size_t liar_next;
+	size_t evidence_bytes; /* of all replicas */
 	bool look_again; /* the log could not be read when something was looked for to merge */
 	struct p2p_buf header, signature, data; /* scratch */
 };
@@ -191,6 +196,17 @@ int sync_take_have(struct p2p_sync *sync, struct sync_peer *peer,
 int sync_take_ack(struct p2p_sync *sync, struct sync_peer *peer,
 		  const P2p__V1__Ack *ack) P2P_MUST_CHECK;
 uint64_t sync_have_tick(struct p2p_sync *sync, struct sync_peer *peer);
+
+/* sync_evidence.c: a proof of a fork goes on to everybody, for what depends on a forked replica is
+ * merged by those who know, and waits with those who do not. */
+void sync_evidence_keep(struct p2p_sync *sync, struct sync_replica *replica,
+			const P2p__V1__HeaderProof *proof);
+/* Tells one peer of all forks, or all peers of one. */
+void sync_evidence_tell(struct p2p_sync *sync, struct sync_peer *peer);
+void sync_evidence_tell_all(struct p2p_sync *sync, const struct sync_replica *replica);
+/* A proof that nobody asked for. */
+int sync_take_evidence(struct p2p_sync *sync, struct sync_peer *peer,
+		       const P2p__V1__HeaderProof *proof) P2P_MUST_CHECK;
 
 /* sync_pull.c: asks for what is missing and can be had. */
 /* Returns when it is to be called again. */
@@ -256,6 +272,13 @@ void sync_ask_proof(struct p2p_sync *sync, struct sync_peer *peer, const struct 
 		    uint64_t seq);
 int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
 			  const P2p__V1__WantHeader *want) P2P_MUST_CHECK;
+/* The chain of a proof, and its signature; *out: hash of its first header; *out_ahead: its stamp is
+ * in the future. P2P_ENOENT: nobody may sign for the replica. */
+int sync_proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
+		     const struct p2p_id *id, struct p2p_hash *out, bool *out_ahead) P2P_MUST_CHECK;
+/* Hash of a header that we have. P2P_ENOENT. */
+int sync_hash_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
+		 struct p2p_hash *out) P2P_MUST_CHECK;
 int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 		    const P2p__V1__HeaderProof *proof) P2P_MUST_CHECK;
 /* Compares what a peer says is the head of seq with ours, where both are known. */

@@ -35,6 +35,7 @@ void sync_forked(struct p2p_sync *sync, struct sync_peer *peer, struct sync_repl
 		sync_target_reached(sync, at_peer, &replica->id, replica->merged.seq, UINT64_MAX);
 		p2p_vv_remove(&at_peer->target, &replica->id);
 	}
+	sync_evidence_tell_all(sync, replica);
 	sync_tell_ready(sync);
 }
 
@@ -113,9 +114,7 @@ void sync_proof_refused(const struct p2p_sync *sync, struct sync_peer *peer,
 		peer->asked.seq = 0;
 }
 
-/* Hash of a header that we have. P2P_ENOENT. */
-static int hash_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq,
-		   struct p2p_hash *out)
+int sync_hash_at(struct p2p_sync *sync, const struct p2p_id *id, uint64_t seq, struct p2p_hash *out)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
 	int rc;
@@ -148,7 +147,7 @@ void sync_compare_head(struct p2p_sync *sync, struct sync_peer *peer,
 	if (entry->seq == replica->merged.seq)
 		hash = replica->merged.head;
 	else if (peer->compares++ >= SYNC_COMPARES_RATE ||
-		 hash_at(sync, &replica->id, entry->seq, &hash))
+		 sync_hash_at(sync, &replica->id, entry->seq, &hash))
 		return;
 	if (memcmp(hash.bytes, entry->head.bytes, P2P_HEAD_BYTES) != 0)
 		sync_ask_proof(sync, peer, &replica->id, entry->seq);
@@ -236,10 +235,8 @@ int sync_take_want_header(struct p2p_sync *sync, struct sync_peer *peer,
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
-/* The chain of the proof; *out: hash of its first header; *out_ahead: its stamp is in the future.
- */
-static int proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
-		       const struct p2p_id *id, struct p2p_hash *out, bool *out_ahead)
+int sync_proof_check(struct p2p_sync *sync, const P2p__V1__HeaderProof *proof,
+		     const struct p2p_id *id, struct p2p_hash *out, bool *out_ahead)
 {
 	const struct p2p_sync_log *log = &sync->config.log;
 	struct p2p_header header, before;
@@ -292,10 +289,12 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 	bool own, ahead = false;
 	int rc = p2p_field_id(&id, &proof->replica);
 
-	if (rc || proof->seq != peer->asked.seq || p2p_id_cmp(&id, &peer->asked.replica) != 0)
-		return rc; /* not asked for: passed over */
+	if (rc)
+		return rc;
+	if (proof->seq != peer->asked.seq || p2p_id_cmp(&id, &peer->asked.replica) != 0)
+		return sync_take_evidence(sync, peer, proof);
 	peer->asked.seq = 0;
-	rc = proof_check(sync, proof, &id, &fork.theirs, &ahead);
+	rc = sync_proof_check(sync, proof, &id, &fork.theirs, &ahead);
 	replica = sync_replica_find(sync, &id);
 	/* nobody may sign for it any more, or it is of a later format: no proof, and no lie */
 	if (!replica || rc == P2P_ENOENT || rc == P2P_EVERSION)
@@ -304,14 +303,16 @@ int sync_take_proof(struct p2p_sync *sync, struct sync_peer *peer,
 		return rc;
 	own = p2p_id_cmp(&id, &sync->config.replica) == 0;
 	/* what is staged and not signed is no second content */
-	rc = proof->seq > sync_servable(sync, &id) ? P2P_ENOENT
-						   : hash_at(sync, &id, proof->seq, &fork.ours);
+	rc = proof->seq > sync_servable(sync, &id)
+		     ? P2P_ENOENT
+		     : sync_hash_at(sync, &id, proof->seq, &fork.ours);
 	if (rc == P2P_ENOENT && own)
 		sync_event(sync, P2P_SYNC_SELF_AHEAD, peer->handle, &id, proof->seq, P2P_EFORK,
 			   "a peer has changes that this node signed and does not know");
-	else if (!rc && p2p_hash_cmp(&fork.ours, &fork.theirs) != 0)
+	else if (!rc && p2p_hash_cmp(&fork.ours, &fork.theirs) != 0) {
+		sync_evidence_keep(sync, replica, proof);
 		sync_forked(sync, peer, replica, &fork);
-	else if (rc == P2P_ENOENT && ahead)
+	} else if (rc == P2P_ENOENT && ahead)
 		sync_clock_hold(sync, peer, replica, proof->seq);
 	return 0;
 }

@@ -109,6 +109,21 @@ static int signature_check(struct p2p_sync *sync, const struct part *part, struc
 	return rc;
 }
 
+/* The signed header, whose `prev` is not what we have. */
+static void part_evidence(struct p2p_sync *sync, const struct part *part)
+{
+	ProtobufCBinaryData header = part->in->header;
+	P2p__V1__HeaderProof proof;
+
+	p2p__v1__header_proof__init(&proof);
+	proof.replica = p2p_field(part->replica->id.bytes, P2P_ID_BYTES);
+	proof.seq = part->in->seq;
+	proof.n_headers = 1;
+	proof.headers = &header;
+	proof.signature = part->in->signature;
+	sync_evidence_keep(sync, part->replica, &proof);
+}
+
 static int chain_check(struct p2p_sync *sync, const struct part *part,
 		       const struct p2p_header *header)
 {
@@ -126,6 +141,7 @@ static int chain_check(struct p2p_sync *sync, const struct part *part,
 	if (header->group_last) {
 		fork.ours = replica->last_hash;
 		fork.theirs = header->prev;
+		part_evidence(sync, part);
 		sync_forked(sync, part->peer, replica, &fork);
 		return PART_DROPPED;
 	}
