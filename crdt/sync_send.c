@@ -33,6 +33,12 @@ static void batch_free(struct batch *batch)
 	p2p_free(batch);
 }
 
+/* The log may be busy too (its file is locked), but no `writable` follows that. */
+static int log_error(int rc)
+{
+	return rc == P2P_EBUSY ? P2P_EIO : rc;
+}
+
 /* One part: header and signature with segment 0. P2P_ENOENT: not in the log. P2P_EBUSY: no room for
  * it in this message. */
 static int batch_add(struct p2p_sync *sync, struct batch *batch, const struct p2p_id *id,
@@ -45,7 +51,7 @@ static int batch_add(struct p2p_sync *sync, struct batch *batch, const struct p2
 
 	p2p_buf_reset(&sync->data);
 	if (segment < segment_count)
-		rc = log->segment(log->ctx, id, seq, segment, &sync->data);
+		rc = log_error(log->segment(log->ctx, id, seq, segment, &sync->data));
 	if (rc)
 		return rc;
 	if (batch->count &&
@@ -113,7 +119,7 @@ static int header_load(struct p2p_sync *sync, const struct p2p_id *id, uint64_t 
 
 	p2p_buf_reset(&sync->header);
 	p2p_buf_reset(&sync->signature);
-	rc = log->header(log->ctx, id, seq, &sync->header, &sync->signature);
+	rc = log_error(log->header(log->ctx, id, seq, &sync->header, &sync->signature));
 	if (!rc)
 		rc = p2p_header_unpack(&header, sync->header.data, sync->header.len);
 	if (rc)
