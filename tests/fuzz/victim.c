@@ -55,6 +55,7 @@ static int on_send(void *ctx, p2p_sync_peer peer, enum p2p_class cls, enum p2p_m
 	p2p_buf_init(&buf, P2P_MESSAGE_MAX);
 	fuzz_ok(p2p_message_pack(&buf, type, message));
 	p2p_buf_deinit(&buf);
+	victim.honest_asked |= type == P2P_MSG_WANT && peer == HONEST_PEER;
 	if (type == P2P_MSG_ACK && peer == HONEST_PEER) {
 		const P2p__V1__Ack *ack = (const P2p__V1__Ack *)message;
 
@@ -389,6 +390,7 @@ void victim_open(void)
 {
 	memset(victim.peers, 0, sizeof(victim.peers));
 	victim.honest_acked = 0;
+	victim.honest_asked = false;
 	world_reset();
 	victim.world.now_ms = 100000;
 	files_write();

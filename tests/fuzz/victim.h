@@ -33,6 +33,7 @@ struct victim {
 		bool up, busy, bad;
 	} peers[3];
 	uint64_t honest_acked; /* of the honest member's replica */
+	bool honest_asked;     /* for its changes */
 };
 
 extern struct victim victim;
