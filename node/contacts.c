@@ -147,7 +147,8 @@ void p2p_contacts_run(struct p2p_node *node, struct p2p_time now)
 				p2p_transport_close(contact->session,
 						    contact->doom == P2P_ECLOSED ? 0
 										 : contact->doom,
-						    contact->doom_text);
+						    p2p_contact_public_text(contact->doom,
+									    contact->doom_text));
 			}
 			contact->settle_by.ms = UINT64_MAX;
 			continue;

@@ -68,6 +68,12 @@ int p2p_contact_send_message(struct p2p_contact *contact, enum p2p_class cls,
 	return p2p_transport_send(contact->session, cls, buf->data, buf->len);
 }
 
+const char *p2p_contact_public_text(int code, const char *text)
+{
+	return p2p_err_blame(code) == P2P_BLAME_LOCAL && code != P2P_ECLOSED ? p2p_strerror(code)
+									     : text;
+}
+
 /* Tells the peer why, then closes. retry_ms 0: not before something changed. */
 static void refuse(struct p2p_contact *contact, int code, const char *text)
 {
@@ -75,7 +81,7 @@ static void refuse(struct p2p_contact *contact, int code, const char *text)
 	char copy[P2P_CLOSE_TEXT_MAX];
 
 	p2p__v1__error__init(&error);
-	(void)snprintf(copy, sizeof(copy), "%s", text);
+	(void)snprintf(copy, sizeof(copy), "%s", p2p_contact_public_text(code, text));
 	error.code = code;
 	error.fatal = true;
 	error.text = copy;

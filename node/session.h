@@ -52,6 +52,8 @@ void p2p_contact_begin(struct p2p_contact *contact);
 void p2p_contact_move(struct p2p_contact *contact, enum p2p_contact_state to);
 /* Closes it when nothing of crdt/ or transport/ is on the stack above us. */
 void p2p_contact_doom(struct p2p_contact *contact, int code, const char *text);
+/* What a peer may read of an error: of our own trouble, which may name paths, only its kind. */
+const char *p2p_contact_public_text(int code, const char *text);
 /* The same; if it is the peer's fault the peer is told. */
 void p2p_contact_fail(struct p2p_contact *contact, int code, const char *what);
 /* P2P_EBUSY, P2P_ECLOSED, as p2p_transport_send(). */

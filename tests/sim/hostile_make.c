@@ -559,13 +559,19 @@ static void stamp_ahead(struct hostile *hostile, struct draft *draft, uint64_t m
 
 static void spoil(struct hostile *hostile, const struct hostile_chain *chain, struct draft *draft)
 {
+	size_t before;
+
 	switch (chain->fate) {
 	case HOSTILE_MALFORMED:
 		body_bad(hostile, &draft->body);
 		break;
 	case HOSTILE_WITHHELD:
-		while (draft->body.len < WITHHELD_BYTES)
+		/* without the ledger's schema record, which its place was taken too early for,
+		 * nothing */
+		do {
+			before = draft->body.len;
 			body_own(hostile, &draft->body);
+		} while (draft->body.len > before && draft->body.len < WITHHELD_BYTES);
 		break;
 	case HOSTILE_BROKEN:
 		if (hostile_draw(hostile, 2))
