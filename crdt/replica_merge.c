@@ -478,8 +478,10 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 
 	if (replica->leave_id && !replica->peers)
 		return p2p_replica_change_id(replica, err);
-	if (replica->seal_due && p2p_sync_heard(replica->sync) &&
-	    !p2p_replica_in_question(replica)) {
+	/* what was captured while nobody was heard (a clock was wrong, a disk failed) waits for
+	 * this too */
+	if ((replica->seal_due || p2p_capture_provisional(replica->capture)) && replica->peers &&
+	    p2p_sync_heard(replica->sync) && !p2p_replica_in_question(replica)) {
 		rc = p2p_replica_seal(replica, NULL, err);
 		replica->seal_due = rc != 0;
 	}
