@@ -94,9 +94,9 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 	size_t i;
 	int rc;
 
+	row->unpark |= born && (row->state.flags & P2P_ROW_PARKED) != 0;
 	if (record->causal_length > row->state.causal_length)
 		replay_dead(r, row);
-	row->unpark |= born && (row->state.flags & P2P_ROW_PARKED) != 0;
 	row->state.causal_length = record->causal_length;
 	rc = p2p_overlay_resize(row, r->table->slot_count);
 	if (!rc && born)
@@ -138,6 +138,8 @@ static int replay_record(struct replay *r, const uint8_t *data, size_t len)
 	if (record.causal_length % 2) {
 		rc = replay_alive(r, row, &record);
 	} else {
+		/* it may have been parked when the application took it and deleted it again */
+		row->unpark |= (row->state.flags & P2P_ROW_PARKED) != 0;
 		replay_dead(r, row);
 		row->state.causal_length = record.causal_length;
 		row->state.stamp = r->header.stamp.value;
