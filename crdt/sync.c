@@ -351,8 +351,10 @@ static bool replica_ready(struct p2p_sync *sync, struct sync_replica *replica)
 		return true;
 	if (!covered(sync, &replica->blocked))
 		return false;
-	if (header_of(sync, &replica->id, replica->group.first, &header))
+	if (header_of(sync, &replica->id, replica->group.first, &header)) {
+		sync->look_again = true;
 		return false;
+	}
 	group_deps(sync, replica, &header);
 	p2p_header_deinit(&header);
 	return !replica->blocked.seq;
