@@ -138,8 +138,6 @@ static int poll_capture(struct p2p_replica *replica, struct p2p_error *err)
 		return rc;
 	if ((replica->peers && p2p_sync_heard(replica->sync)) || replica->more)
 		return p2p_replica_seal(replica, NULL, err);
-	if (replica->peers)
-		replica->seal_due = true; /* when one of them was heard and its clock fits */
 	rc = p2p_capture_run(capture, &replica->more, err);
 	if (!rc && (replica->more || p2p_capture_provisional(capture) > PROVISIONAL_ROWS_MAX ||
 		    p2p_capture_turns(capture) > PROVISIONAL_TURNS_MAX))

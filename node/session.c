@@ -70,8 +70,7 @@ int p2p_contact_send_message(struct p2p_contact *contact, enum p2p_class cls,
 
 const char *p2p_contact_public_text(int code, const char *text)
 {
-	return p2p_err_blame(code) == P2P_BLAME_LOCAL && code != P2P_ECLOSED ? p2p_strerror(code)
-									     : text;
+	return p2p_err_blame(code) == P2P_BLAME_LOCAL ? p2p_strerror(code) : text;
 }
 
 /* Tells the peer why, then closes. retry_ms 0: not before something changed. */

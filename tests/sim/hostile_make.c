@@ -238,9 +238,6 @@ void hostile_certify(struct hostile *hostile)
 	}
 	hostile->chain_count = count + 1;
 	for (i = 0; i <= count; i++)
-		if (hostile->chains[i].fate == HOSTILE_FORKED && !hostile->sim->plan.forks)
-			hostile->chains[i].fate = HOSTILE_ODD;
-	for (i = 0; i <= count; i++)
 		hostile->chains[i].spoil_at = 1 + (unsigned int)hostile_draw(hostile, 4);
 	p2p_buf_deinit(&raw);
 }

@@ -3,23 +3,16 @@
  * Each seed: a mesh is made and joined, applications write while faults strike, everything is
  * mended, and all nodes must become equal in time. See sim.h for what is real and what is not. */
 #include <getopt.h>
-#include <signal.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "node/node.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/pool.h"
 
 #define JOIN_MS		 180000
 #define SEEDS_MAX	 1000
 #define SEED_SECONDS_MAX 60
-#define STEP_MS		 250
 #define QUESTION_MS	 12000 /* SYNC_PROOF_MS, and a little */
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
@@ -53,28 +46,6 @@ static bool all_joined(const struct sim *sim)
 	return true;
 }
 
-static void check_hosts(struct sim *sim)
-{
-	size_t i;
-
-	for (i = 0; i < sim->count; i++)
-		if (sim->hosts[i].node)
-			sim_check_host(&sim->hosts[i]);
-	/* 32 MiB of a node are far above what the small histories here can need */
-	if (sim_memory_live() > sim->count * (32u << 20))
-		sim_fail(sim, "the nodes hold %llu bytes", (unsigned long long)sim_memory_live());
-}
-
-static void run_checked(struct sim *sim, uint64_t until_ms)
-{
-	while (sim->now_ms < until_ms) {
-		uint64_t next = sim->now_ms + STEP_MS;
-
-		sim_run(sim, next < until_ms ? next : until_ms);
-		check_hosts(sim);
-	}
-}
-
 /* The last host was honest until now. */
 static void turn_one(struct sim *sim)
 {
@@ -83,7 +54,7 @@ static void turn_one(struct sim *sim)
 
 	for (writes = sim_draw(sim, 4); writes; writes--)
 		sim_app_write(last);
-	run_checked(sim, sim->now_ms + sim_draw(sim, 4000));
+	sim_run_checked(sim, sim->now_ms + sim_draw(sim, 4000));
 	sim->count--;
 	sim_hostile_begin(sim, last);
 }
@@ -103,10 +74,10 @@ static void make_mesh(struct sim *sim)
 	for (i = 1; i < sim->count; i++)
 		sim_at(sim, sim->now_ms + 10 + sim_draw(sim, 2000), join_one, NULL, i);
 	for (end = sim->now_ms + 5000; sim->now_ms < end && !all_joined(sim);)
-		run_checked(sim, sim->now_ms + STEP_MS);
+		sim_run_checked(sim, sim->now_ms + SIM_STEP_MS);
 	sim->calm = true;
 	for (end = sim->now_ms + JOIN_MS; !all_joined(sim) && sim->now_ms < end;)
-		run_checked(sim, sim->now_ms + STEP_MS);
+		sim_run_checked(sim, sim->now_ms + SIM_STEP_MS);
 	if (!all_joined(sim))
 		sim_fail(sim, "not every host could join");
 	if (sim->plan.hostile)
@@ -120,12 +91,12 @@ static void write_honestly(struct sim *sim)
 	unsigned int tries;
 	size_t i;
 
-	run_checked(sim, sim->now_ms + 3000);
+	sim_run_checked(sim, sim->now_ms + 3000);
 	for (i = 0; i < sim->count; i++) {
 		before = sim->stats.commits;
 		for (tries = 0; tries < 20 && sim->stats.commits == before; tries++) {
 			sim_app_write(&sim->hosts[i]);
-			run_checked(sim, sim->now_ms + STEP_MS);
+			sim_run_checked(sim, sim->now_ms + SIM_STEP_MS);
 		}
 		if (sim->stats.commits == before)
 			sim_fail(sim, "host %zu cannot write", i);
@@ -149,7 +120,7 @@ static void converge(struct sim *sim)
 		if (sim->now_ms - begin > limit)
 			sim_fail(sim, "not level %llu ms after the last fault: %s",
 				 (unsigned long long)(sim->now_ms - begin), why);
-		run_checked(sim, sim->now_ms + STEP_MS);
+		sim_run_checked(sim, sim->now_ms + SIM_STEP_MS);
 	}
 	if (!ahead && sim->now_ms - begin > sim->stats.heal_ms_max)
 		sim->stats.heal_ms_max = sim->now_ms - begin;
@@ -161,7 +132,7 @@ static void converge(struct sim *sim)
 static void silence(struct sim *sim)
 {
 	sim_hostile_silence(sim);
-	run_checked(sim, sim->now_ms + QUESTION_MS);
+	sim_run_checked(sim, sim->now_ms + QUESTION_MS);
 	converge(sim);
 }
 
@@ -169,13 +140,16 @@ static void run_seed(struct sim *sim, uint64_t seed, const struct options *optio
 {
 	sim_begin(sim, seed, options->verbose);
 	sim_plan_draw(sim);
-	if (options->hostile && sim->plan.hosts < SIM_HOSTS_MAX)
-		sim->plan.hostile = sim->plan.forks = true;
+	if (options->hostile && sim->plan.hosts < SIM_HOSTS_MAX) {
+		sim->plan.hostile = true;
+		(void)snprintf(sim->repeat, sizeof(sim->repeat),
+			       "sim --hostile --seed %llu --verbose 2", (unsigned long long)seed);
+	}
 	sim_check_init(sim);
 	make_mesh(sim);
 	sim->calm = false;
 	sim_plan_start(sim);
-	run_checked(sim, sim->now_ms + sim->plan.storm_ms);
+	sim_run_checked(sim, sim->now_ms + sim->plan.storm_ms);
 	sim_plan_heal(sim);
 	if (sim->hostile) {
 		sim_hostile_calm(sim);
@@ -196,23 +170,6 @@ static void run_seed(struct sim *sim, uint64_t seed, const struct options *optio
 
 /* --- the program ------------------------------------------------------------------------------ */
 
-static double now_seconds(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* What the workers tell the parent, in shared memory. */
-struct worker {
-	pid_t pid;
-	uint64_t seed; /* that runs */
-	uint64_t next; /* index of the one that it does then */
-	uint64_t done;
-	struct sim_stats sum;
-};
-
 static void print_hash(const struct sim *sim)
 {
 	char hex[2 * sizeof(sim->trace_hash) + 1];
@@ -222,85 +179,29 @@ static void print_hash(const struct sim *sim)
 	(void)fflush(stdout);
 }
 
-static _Noreturn void work(const struct options *options, struct worker *worker)
+static uint64_t seed_of(const struct options *options, uint64_t item)
 {
+	return options->listed ? options->list[item] : options->seed + item;
+}
+
+static void run_one(void *ctx, uint64_t item, struct sim_stats *sum)
+{
+	const struct options *options = ctx;
 	struct sim *sim = malloc(sizeof(*sim));
 
 	if (!sim)
 		exit(2);
-	while (worker->next < options->count) {
-		worker->seed = options->listed ? options->list[worker->next]
-					       : options->seed + worker->next;
-		worker->next += options->jobs;
-		(void)alarm(SEED_SECONDS_MAX);
-		run_seed(sim, worker->seed, options);
-		sim_stats_add(&worker->sum, &sim->stats);
-		worker->done++;
-		if (options->hash)
-			print_hash(sim);
-	}
+	run_seed(sim, seed_of(options, item), options);
+	sim_stats_add(sum, &sim->stats);
+	if (options->hash)
+		print_hash(sim);
 	free(sim);
-	(void)fflush(stdout);
-	exit(0);
 }
 
-static void start_worker(const struct options *options, struct worker *worker)
+static void failed_one(void *ctx, uint64_t item, bool too_long)
 {
-	pid_t pid;
-
-	(void)fflush(stdout);
-	pid = fork();
-	if (pid < 0) {
-		perror("fork");
-		exit(2);
-	}
-	if (pid == 0)
-		work(options, worker);
-	worker->pid = pid;
-}
-
-static struct worker *worker_of(struct worker *workers, uint64_t count, pid_t pid)
-{
-	uint64_t i;
-
-	for (i = 0; i < count; i++)
-		if (workers[i].pid == pid)
-			return &workers[i];
-	return NULL;
-}
-
-/* Runs all seeds in processes of their own, so that one that fails does not end the others. Returns
- * how many failed. */
-static uint64_t run_all(const struct options *options, struct worker *workers)
-{
-	uint64_t failed = 0, live, i;
-	int status;
-	pid_t pid;
-
-	for (live = 0; live < options->jobs; live++) {
-		workers[live].next = live;
-		start_worker(options, &workers[live]);
-	}
-	while (live && (pid = wait(&status)) > 0) {
-		struct worker *worker = worker_of(workers, options->jobs, pid);
-
-		if (!worker)
-			continue;
-		if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-			live--;
-			continue;
-		}
-		failed++;
-		(void)printf("FAILED seed %llu%s\n", (unsigned long long)worker->seed,
-			     WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? " (too long)"
-										: "");
-		start_worker(options, worker);
-	}
-	for (i = 1; i < options->jobs; i++) {
-		sim_stats_add(&workers[0].sum, &workers[i].sum);
-		workers[0].done += workers[i].done;
-	}
-	return failed;
+	(void)printf("FAILED seed %llu%s\n", (unsigned long long)seed_of(ctx, item),
+		     too_long ? " (too long)" : "");
 }
 
 /* Lines "SEED what it found"; "#" begins a comment. */
@@ -362,28 +263,29 @@ static bool parse(struct options *options, int argc, char **argv)
 		else
 			return false;
 	}
-	return optind == argc && options->count && options->jobs && options->jobs <= 64;
+	return optind == argc && options->count && options->jobs && options->jobs <= SIM_JOBS_MAX;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = {.seed = 1, .count = 1, .jobs = 1};
-	double begin = now_seconds();
-	struct worker *workers;
-	uint64_t failed;
+	struct sim_pool pool = {.seconds_max = SEED_SECONDS_MAX,
+				.run = run_one,
+				.failed = failed_one,
+				.ctx = &options};
 
 	if (!parse(&options, argc, argv)) {
 		usage();
 		return 2;
 	}
-	workers = mmap(NULL, options.jobs * sizeof(*workers), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (workers == MAP_FAILED || sodium_init() < 0)
+	if (sodium_init() < 0)
 		return 2;
 	sim_install();
-	failed = run_all(&options, workers);
-	sim_report(&workers[0].sum, workers[0].done, failed, now_seconds() - begin);
-	(void)printf("%llu passed, %llu failed\n", (unsigned long long)workers[0].done,
-		     (unsigned long long)failed);
-	return failed ? 1 : 0;
+	pool.count = options.count;
+	pool.jobs = options.jobs;
+	sim_pool_run(&pool);
+	sim_report(&pool.sum, pool.done, pool.failures, pool.seconds);
+	(void)printf("%llu passed, %llu failed\n", (unsigned long long)pool.done,
+		     (unsigned long long)pool.failures);
+	return pool.failures ? 1 : 0;
 }

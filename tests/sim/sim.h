@@ -145,9 +145,6 @@ struct sim_plan {
 	uint32_t herds;	    /* so many of 16 writes come from all hosts in the same millisecond */
 	uint32_t big_texts; /* so many of 16 transactions have a value of many segments */
 	bool hostile;	    /* one more host joins, and turns on the others */
-	/* It forks too: with --hostile alone, for a node that had none of a forked replica can wait
-	 * for ever for what others took of it (seed 1220). */
-	bool forks;
 };
 
 /* Faults at exact places: loops.c. Numbers count from 1; 0: never. */
