@@ -300,7 +300,7 @@ static int enable_names(struct p2p_replica *replica, const char *const *names, s
 	if (rc)
 		return rc;
 	for (i = 0; i < count && !rc; i++) {
-		rc = p2p_store_enable(replica->store, names[i], true, err);
+		rc = p2p_store_enable(replica->store, names[i], P2P_PRESENT_NOW, err);
 		if (!rc)
 			rc = set_local(replica, names[i], false);
 	}
@@ -453,7 +453,8 @@ static int adopt_table(struct adoption *adoption, const struct p2p_signed *recor
 		p2p_table_deinit(&table);
 	}
 	if (!rc)
-		rc = p2p_store_enable(replica->store, name, !made, adoption->err);
+		rc = p2p_store_enable(replica->store, name,
+				      made ? P2P_PRESENT_NONE : P2P_PRESENT_OLD, adoption->err);
 	/* what is wrong with one member's record is no reason to do without the others' */
 	if (rc && p2p_err_blame(rc) != P2P_BLAME_LOCAL) {
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",

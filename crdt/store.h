@@ -93,12 +93,18 @@ struct p2p_table *p2p_store_table_by_number(struct p2p_store *store, uint32_t nu
 struct p2p_table *p2p_store_table_by_name(struct p2p_store *store,
 					  const char *name); /* ASCII case folded */
 
+/* Rows that are in a table when it is enabled. */
+enum p2p_present {
+	P2P_PRESENT_NONE, /* there are none: a joiner's empty table */
+	P2P_PRESENT_NOW,  /* journalled as written now */
+	P2P_PRESENT_OLD,  /* journalled as older than anything: what the mesh has of a row wins */
+};
+
 /* Starts replicating a table (in a write transaction, after setup): gives it a number, slots and
- * triggers. With journal_rows every row that is there is journalled as "present at enabling"
- * (journal t = -number), so that capture makes the first changesets of them; a joiner's empty table
- * passes false. P2P_EREFUSED with the reason for a table that cannot be; P2P_EEXIST when it is
- * enabled. */
-int p2p_store_enable(struct p2p_store *store, const char *name, bool journal_rows,
+ * triggers. Every row that is there is journalled as "present at enabling" (journal t = -number),
+ * so that capture makes the first changesets of them. P2P_EREFUSED with the reason for a table that
+ * cannot be; P2P_EEXIST when it is enabled. */
+int p2p_store_enable(struct p2p_store *store, const char *name, enum p2p_present present,
 		     struct p2p_error *err) P2P_MUST_CHECK;
 /* Stops: triggers and row states of the table go. */
 int p2p_store_disable(struct p2p_store *store, const char *name,

@@ -98,8 +98,8 @@ int p2p_store_triggers_drop(struct p2p_store *store, const struct p2p_table *tab
 			    struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_triggers_check(struct p2p_store *store, const struct p2p_table *table,
 			     bool *out_there) P2P_MUST_CHECK;
-/* Journals every row of a table as present at enabling. */
-int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table,
+/* Journals every row of a table as present at enabling; old: as of the year 1970. */
+int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table, bool old,
 			      struct p2p_error *err) P2P_MUST_CHECK;
 /* Journals one key as written now. */
 int p2p_store_journal_key(struct p2p_store *store, const struct p2p_table *table,

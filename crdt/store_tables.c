@@ -375,7 +375,7 @@ static int rows_make(struct p2p_store *store, const struct p2p_table *table, str
 	return p2p_store_sql_run(store, &sql, err);
 }
 
-static int table_enable(struct p2p_store *store, struct p2p_table *table, bool journal_rows,
+static int table_enable(struct p2p_store *store, struct p2p_table *table, enum p2p_present present,
 			struct p2p_error *err)
 {
 	bool added;
@@ -394,12 +394,12 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table, bool j
 		rc = rows_make(store, table, err);
 	if (!rc)
 		rc = p2p_store_triggers_make(store, table, err);
-	if (!rc && journal_rows)
-		rc = p2p_store_journal_present(store, table, err);
+	if (!rc && present != P2P_PRESENT_NONE)
+		rc = p2p_store_journal_present(store, table, present == P2P_PRESENT_OLD, err);
 	return rc;
 }
 
-int p2p_store_enable(struct p2p_store *store, const char *name, bool journal_rows,
+int p2p_store_enable(struct p2p_store *store, const char *name, enum p2p_present present,
 		     struct p2p_error *err)
 {
 	struct p2p_table table;
@@ -416,7 +416,7 @@ int p2p_store_enable(struct p2p_store *store, const char *name, bool journal_row
 		rc = p2p_error_set(err, P2P_EREFUSED, "table %s cannot be replicated: %s", name,
 				   table.reason);
 	if (!rc) {
-		rc = table_enable(store, &table, journal_rows, err);
+		rc = table_enable(store, &table, present, err);
 		if (rc)
 			(void)p2p_error_set(err, rc, "replicate table %s: %s (%s)", name,
 					    p2p_strerror(rc), sqlite3_errmsg(store->db));

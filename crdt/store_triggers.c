@@ -167,7 +167,7 @@ int p2p_store_triggers_check(struct p2p_store *store, const struct p2p_table *ta
 	return rc == SQLITE_OK ? 0 : p2p_store_error(store, rc, NULL, "look for triggers in");
 }
 
-int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table,
+int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table, bool old,
 			      struct p2p_error *err)
 {
 	struct p2p_buf sql;
@@ -177,7 +177,7 @@ int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *t
 	sql_journal_columns(&sql, table->key_count);
 	p2p_sql_text(&sql, ") SELECT ");
 	p2p_sql_number(&sql, -(int64_t)table->number);
-	p2p_sql_text(&sql, ",CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)");
+	p2p_sql_text(&sql, old ? ",0" : ",CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)");
 	sql_key(&sql, table, "");
 	p2p_sql_text(&sql, " FROM main.");
 	p2p_sql_name(&sql, table->name);

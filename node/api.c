@@ -204,6 +204,8 @@ static int check_joiner(struct p2p_node *node, const struct p2p_ticket *ticket,
 					     "this database is in another mesh already");
 		return 0;
 	}
+	if (node->join_merges)
+		return 0;
 	rc = p2p_schema_each(p2p_store_db(p2p_replica_store(node->replica)), has_rows, &search,
 			     err);
 	if (rc)
@@ -212,8 +214,9 @@ static int check_joiner(struct p2p_node *node, const struct p2p_ticket *ticket,
 		return p2p_error_set(
 			err, P2P_EREFUSED,
 			"this database has rows of its own (table '%s'): --merge would "
-			"join them with the mesh's, --replace would put the mesh's "
-			"database in its place and keep the old file beside it",
+			"join them with the mesh's, whose values stand where both have a "
+			"row; --replace would put the mesh's database in its place and "
+			"keep the old file beside it",
 			search.table);
 	return 0;
 }

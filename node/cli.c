@@ -35,7 +35,11 @@ const struct cli_verb cli_verbs[] = {
 	{"join", CLI_OPT_NODE | CLI_OPT_JOIN, 1, 2,
 	 "join TICKET [DB] [OPTIONS]",
 	 "Makes DB from the mesh of the ticket (default: the mesh's name, here) and runs its node.\n"
-	 "  --merge, --replace    for a DB that has rows already; come in a later version\n" NODE_HELP,
+	 "For a DB that has rows already:\n"
+	 "  --merge               its rows come into the mesh; where both have a row, by its key or\n"
+	 "                        number, the mesh's values stand\n"
+	 "  --replace             the mesh's database takes its place; the old file is kept beside it\n"
+	 "                        as DB.before-join-<time>\n" NODE_HELP,
 	 cli_join},
 	{"run", CLI_OPT_NODE, 1, 1,
 	 "run DB [OPTIONS]",

@@ -2,6 +2,7 @@
  * a join that was refused; the node has a thread of its own. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,10 +13,12 @@
 #include <unistd.h>
 #include <poll.h>
 
+#include "crdt/setaside.h"
 #include "node/cli.h"
 #include "node/json.h"
 #include "node/node.h"
 #include "node/verbs.h"
+#include "proto/mem.h"
 
 enum mode { SHARE, JOIN, RUN };
 
@@ -251,6 +254,7 @@ static void fill_options(struct session *session, p2p_node_options *options)
 	options->no_discovery = args->no_discovery;
 	options->apply_interval_ms = args->apply_interval_ms;
 	options->create = session->mode == JOIN;
+	options->merge = args->merge;
 	options->log_level = args->log_level;
 	options->ctx = session;
 	options->on_event = event_cb;
@@ -393,6 +397,61 @@ int cli_share(const struct cli_args *args)
 	return run_node(args, SHARE, args->words.items[0]);
 }
 
+/* A member by what is on the disk. */
+static bool is_member(const struct cli_args *args, const char *db)
+{
+	p2p_node_options options;
+	p2p_node *node;
+
+	p2p_node_options_init(&options, sizeof(options));
+	options.state_dir = args->state;
+	if (p2p_node_open_as(db, &options, true, &node, NULL))
+		return false;
+	(void)p2p_node_close(node); /* it never ran */
+	return true;
+}
+
+/* Else `run` would go on with the join, in the old database. */
+static void forget_ticket(const struct cli_args *args, const char *db)
+{
+	char *state = args->state ? p2p_strdup(args->state) : p2p_node_state_dir(db);
+	char path[PATH_MAX];
+
+	if (state && snprintf(path, sizeof(path), "%s/ticket", state) < (int)sizeof(path))
+		(void)unlink(path); /* there may be none */
+	p2p_free(state);
+}
+
+/* join --replace: the old database makes room, and comes back if nothing came of the join. */
+static int replace_and_join(const struct cli_args *args, const char *db)
+{
+	struct p2p_error err = {0};
+	char aside[PATH_MAX], stamp[32];
+	time_t now = time(NULL);
+	struct tm tm;
+	int rc;
+
+	if (access(db, F_OK) != 0)
+		return run_node(args, JOIN, db);
+	if (is_member(args, db))
+		return cli_fail(args, P2P_EMESH, "this database is in a mesh already", NULL);
+	(void)strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
+	if (snprintf(aside, sizeof(aside), "%s.before-join-%s", db, stamp) >= (int)sizeof(aside))
+		return cli_fail(args, P2P_EINVAL, "the path is too long", NULL);
+	rc = p2p_setaside(db, aside, &err);
+	if (rc)
+		return cli_fail(args, rc, err.msg, NULL);
+	(void)fprintf(stderr, "p2pnode: join: the old database is kept as '%s'\n", aside);
+	rc = run_node(args, JOIN, db);
+	if (is_member(args, db))
+		return rc;
+	forget_ticket(args, db);
+	if (p2p_setaside_undo(db, aside, &err))
+		return cli_fail(args, err.code, err.msg, NULL);
+	(void)fprintf(stderr, "p2pnode: join: the old database is back as '%s'\n", db);
+	return rc;
+}
+
 int cli_join(const struct cli_args *args)
 {
 	struct p2p_error err = {0};
@@ -405,19 +464,18 @@ int cli_join(const struct cli_args *args)
 				"copy the whole line that share or invite printed");
 	(void)snprintf(name, sizeof(name), "%s", ticket.name);
 	p2p_ticket_wipe(&ticket);
-	if (args->merge || args->replace) {
-		(void)cli_fail(args, P2P_EREFUSED,
-			       args->merge ? "--merge comes in a later version"
-					   : "--replace comes in a later version",
-			       "join with a new file name: nothing was changed");
-		return CLI_FAILED;
+	if (args->merge && args->replace) {
+		(void)cli_fail(args, P2P_EINVAL, "--merge and --replace: only one of them", NULL);
+		return CLI_USAGE;
 	}
 	if (args->words.count < 2 && !name[0]) {
 		(void)cli_fail(args, P2P_EINVAL, "this ticket names no database: give a file name",
 			       NULL);
 		return CLI_USAGE;
 	}
-	return run_node(args, JOIN, args->words.count > 1 ? args->words.items[1] : name);
+	return args->replace
+		       ? replace_and_join(args, args->words.count > 1 ? args->words.items[1] : name)
+		       : run_node(args, JOIN, args->words.count > 1 ? args->words.items[1] : name);
 }
 
 int cli_run(const struct cli_args *args)

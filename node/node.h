@@ -51,6 +51,7 @@ struct p2p_node {
 	char *db_path, *state_dir, *name; /* owned; db_path is the real path */
 	struct p2p_strings listen, seeds, interfaces;
 	bool no_discovery, offline;
+	bool join_merges; /* options.merge */
 	uint32_t apply_interval_ms;
 	void *ctx;
 	void (*on_event)(void *ctx, const p2p_node_event *event);

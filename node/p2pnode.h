@@ -122,6 +122,9 @@ typedef struct p2p_node_options {
 	/* group: the part of the program that speaks; text: one line; both borrowed. */
 	void (*on_log)(void *ctx, int level, const char *group, const char *text);
 	void *loop; /* uv_loop_t, borrowed until closed; NULL: a loop and thread of its own */
+	/* not 0: join although the database has rows. Rows that only it has come into the mesh;
+	 * where both have a row, by its key or number, the mesh's values stand. */
+	int merge;
 } p2p_node_options;
 
 /* "0.1.0" */
@@ -157,7 +160,7 @@ P2P_API int p2p_node_share(p2p_node *node, const char *const *tables, size_t tab
  * is admitted (P2P_EV_JOINED) or refused for good (P2P_EV_REFUSED). Safe to repeat with the same
  * ticket after a crash; a node that was admitted goes on as member. EINVAL: not a ticket, the text
  * says what is wrong with it; EMESH: the database is in another mesh; EREFUSED: the database has
- * rows of its own; EEXPIRED, ESTATE, EIO. */
+ * rows of its own and options.merge was not set; EEXPIRED, ESTATE, EIO. */
 P2P_API int p2p_node_join(p2p_node *node, const char *ticket, char *error, size_t error_size);
 
 /* Listens, dials, discovers, replicates. ENOENT: in no mesh and not joining; EEXIST: an address is

@@ -214,7 +214,8 @@ void kit_node_init(struct kit_node *node, struct kit_mesh *mesh, const char *sql
 	kit_check("setup", p2p_store_setup(node->store, &err), &err);
 	kit_check("load", p2p_store_load(node->store, &err), &err);
 	for (i = 0; i < mesh->table_count; i++)
-		kit_check("enable", p2p_store_enable(node->store, mesh->name[i], false, &err),
+		kit_check("enable",
+			  p2p_store_enable(node->store, mesh->name[i], P2P_PRESENT_NONE, &err),
 			  &err);
 	kit_check("commit", p2p_store_commit(node->store, &err), &err);
 	kit_check("load", p2p_store_load(node->store, &err), &err);

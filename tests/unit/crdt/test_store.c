@@ -118,7 +118,7 @@ static struct p2p_store *open_store(void)
 }
 
 /* As share does it. */
-static struct p2p_store *share(const char *name, bool journal_rows)
+static struct p2p_store *share(const char *name, enum p2p_present present)
 {
 	struct p2p_store *store = open_store();
 	struct p2p_error err = {0};
@@ -126,7 +126,7 @@ static struct p2p_store *share(const char *name, bool journal_rows)
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	assert_int_equal(p2p_store_setup(store, &err), 0);
 	assert_int_equal(p2p_store_load(store, &err), 0);
-	if (p2p_store_enable(store, name, journal_rows, &err))
+	if (p2p_store_enable(store, name, present, &err))
 		fail_msg("%s", err.msg);
 	assert_int_equal(p2p_store_commit(store, &err), 0);
 	return store;
@@ -182,7 +182,7 @@ static void a_newer_format_is_refused(void **state)
 
 	(void)state;
 	app("CREATE TABLE t(a PRIMARY KEY)");
-	p2p_store_close(share("t", false));
+	p2p_store_close(share("t", P2P_PRESENT_NONE));
 	app("UPDATE p2p_meta SET v = x'0000000000000063' WHERE k = 'format'");
 	assert_int_equal(try_open(false, &store, NULL, &err), P2P_ENEWER);
 	assert_non_null(strstr(err.msg, "99"));
@@ -233,7 +233,7 @@ static void any_program_s_writes_are_journalled(void **state)
 	(void)state;
 	app("CREATE TABLE \"my table\"(\"a \"\"b\" TEXT, c TEXT, d, PRIMARY KEY(c, \"a \"\"b\"));"
 	    "INSERT INTO \"my table\" VALUES('x', 'y', 1)");
-	store = share("MY TABLE", true);
+	store = share("MY TABLE", P2P_PRESENT_NOW);
 	assert_string_equal(journal(store, 0, 2), "1p y x;");
 	app("INSERT INTO \"my table\" VALUES('p', 'q', 1); UPDATE \"my table\" SET d = 2;"
 	    "UPDATE \"my table\" SET c = 'z' WHERE c = 'q'; DELETE FROM \"my table\"");
@@ -252,7 +252,7 @@ static void our_own_writes_are_not_journalled(void **state)
 
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(sqlite3_exec(p2p_store_db(store), "INSERT INTO t VALUES('x')", NULL, NULL,
 				      NULL),
 			 SQLITE_OK);
@@ -267,7 +267,7 @@ static void keys_of_many_columns_are_journalled(void **state)
 	(void)state;
 	app("CREATE TABLE t(a TEXT, b TEXT, c TEXT, d TEXT, e TEXT, f TEXT,"
 	    " PRIMARY KEY(f, e, d, c, b, a)) WITHOUT ROWID");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	app("INSERT INTO t VALUES('1', '2', '3', '4', '5', '6')");
 	assert_string_equal(journal(store, 0, 6), "1 6 5 4 3 2 1;");
 	p2p_store_close(store);
@@ -296,10 +296,10 @@ static void tables_that_cannot_be_are_refused_with_the_reason(void **state)
 	    "CREATE TABLE django_migrations(id INTEGER PRIMARY KEY);"
 	    "CREATE TABLE desc_key(id INTEGER PRIMARY KEY DESC);"
 	    "CREATE TABLE other_collation(k TEXT, PRIMARY KEY(k COLLATE NOCASE))");
-	store = share("fine", false);
+	store = share("fine", P2P_PRESENT_NONE);
 	for (i = 0; i < p2p_array_len(refused); i++) {
 		assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
-		rc = p2p_store_enable(store, refused[i].name, false, &err);
+		rc = p2p_store_enable(store, refused[i].name, P2P_PRESENT_NONE, &err);
 		assert_int_equal(rc, refused[i].reason ? P2P_EREFUSED : 0);
 		if (refused[i].reason && !strstr(err.msg, refused[i].reason))
 			fail_msg("%s", err.msg);
@@ -307,8 +307,8 @@ static void tables_that_cannot_be_are_refused_with_the_reason(void **state)
 	}
 	assert_false(p2p_store_table_by_name(store, "DESC_KEY")->generated_identity);
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
-	assert_int_equal(p2p_store_enable(store, "Fine", false, &err), P2P_EEXIST);
-	assert_int_equal(p2p_store_enable(store, "missing", false, &err), P2P_ENOENT);
+	assert_int_equal(p2p_store_enable(store, "Fine", P2P_PRESENT_NONE, &err), P2P_EEXIST);
+	assert_int_equal(p2p_store_enable(store, "missing", P2P_PRESENT_NONE, &err), P2P_ENOENT);
 	p2p_store_rollback(store);
 	p2p_store_close(store);
 }
@@ -324,7 +324,7 @@ static void row_states_and_claims_come_back(void **state)
 
 	(void)state;
 	app("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	table = p2p_store_table_by_name(store, "T");
 	assert_true(table->generated_identity);
 	assert_int_equal(table->slot_count, 2);
@@ -360,7 +360,7 @@ static void replicas_and_settings_come_back(void **state)
 
 	(void)state;
 	app("CREATE TABLE t(a PRIMARY KEY)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	for (number = 1; number <= 20; number++) {
 		uint32_t got;
@@ -395,7 +395,7 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
 	app("CREATE TABLE n(a TEXT PRIMARY KEY, b, c); INSERT INTO n VALUES('x', 1, 2);"
 	    "DROP TABLE t; ALTER TABLE n RENAME TO t");
@@ -422,7 +422,7 @@ static void a_missing_table_waits_and_a_dropped_column_keeps_its_slot(void **sta
 
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY, b, c)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	app("ALTER TABLE t DROP COLUMN b; ALTER TABLE t ADD COLUMN d");
 	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
 	assert_int_equal(p2p_store_table(store, 0)->columns[1].slot, 2);
@@ -446,9 +446,9 @@ static void unshare_leaves_a_plain_file(void **state)
 	    "INSERT INTO t VALUES('x'); INSERT INTO p2p_local_cache VALUES(1, 2)");
 	(void)snprintf(before, sizeof(before), "%s",
 		       app_text("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2"));
-	store = share("t", true);
+	store = share("t", P2P_PRESENT_NOW);
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
-	assert_int_equal(p2p_store_enable(store, "u", true, &err), 0);
+	assert_int_equal(p2p_store_enable(store, "u", P2P_PRESENT_NOW, &err), 0);
 	assert_int_equal(p2p_store_disable(store, "u", &err), 0);
 	assert_int_equal(p2p_store_disable(store, "u", &err), P2P_ENOENT);
 	assert_int_equal(p2p_store_commit(store, &err), 0);
@@ -482,7 +482,7 @@ static void what_a_schema_says_of_a_column_is_never_run(void **state)
 		" c INT DEFAULT '1', d DEFAULT (zeroblob(900000000)))",
 		file, file);
 	app(sql);
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	table = p2p_store_table_by_name(store, "t");
 	assert_non_null(table);
 	for (i = 1; i < table->column_count; i++) {
@@ -502,7 +502,7 @@ static void the_write_lock_is_waited_for_only_so_long(void **state)
 
 	(void)state;
 	app("CREATE TABLE t(a PRIMARY KEY)");
-	store = share("t", false);
+	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(p2p_store_begin_write(store, 1, &err), P2P_EBUSY);
