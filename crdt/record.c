@@ -66,6 +66,10 @@ static void cell_put(struct p2p_buf *buf, const struct p2p_cell *cell)
 		p2p_buf_put_u8(buf, (uint8_t)cell->tag);
 		p2p_buf_put_zigzag(buf, cell->value.integer);
 		break;
+	case P2P_CELL_LOOSE_VALUE:
+		p2p_buf_put_u8(buf, (uint8_t)cell->tag);
+		p2p_value_put(buf, &cell->value);
+		break;
 	case P2P_CELL_REFERENCE:
 		p2p_buf_put_u8(buf, (uint8_t)cell->tag);
 		p2p_identity_put(buf, &cell->reference);
@@ -87,6 +91,9 @@ static void cell_read(struct p2p_reader *reader, struct p2p_cell *out)
 	case P2P_CELL_LOOSE:
 		out->value.type = P2P_INTEGER;
 		out->value.integer = p2p_read_zigzag(reader);
+		break;
+	case P2P_CELL_LOOSE_VALUE:
+		p2p_value_read(reader, &out->value);
 		break;
 	case P2P_CELL_REFERENCE:
 		p2p_identity_read(reader, &out->reference);

@@ -9,7 +9,9 @@
  * number of yields | yields (16 bytes each). Identity: kind u8, then 0: varint length and key bytes
  * (crdt/identity.h) | 1: 16 bytes | 2: zigzag. Cell: varint column index (in the schema record),
  * strictly ascending | tag u8 | content: tags 0-4 a value (crdt/value.h), 5 counter total (zigzag),
- * 6 reference (identity as above), 7 loose number (zigzag). */
+ * 6 reference (identity as above), 7 loose number (zigzag), 8 loose value (a value follows).
+ * Key bytes are values one after the other; a key column that is a reference is the tag 6 and an
+ * identity there. */
 #ifndef P2P_CRDT_RECORD_H
 #define P2P_CRDT_RECORD_H
 
@@ -39,12 +41,13 @@ enum p2p_cell_tag {
 	P2P_CELL_COUNTER = 5,
 	P2P_CELL_REFERENCE = 6,
 	P2P_CELL_LOOSE = 7,
+	P2P_CELL_LOOSE_VALUE = 8, /* of a FOREIGN KEY that is no reference: dangled where written */
 };
 
 struct p2p_cell {
 	uint32_t column; /* index in the schema record */
 	enum p2p_cell_tag tag;
-	struct p2p_value value; /* VALUE; COUNTER and LOOSE use value.integer */
+	struct p2p_value value; /* VALUE, LOOSE_VALUE; COUNTER and LOOSE use value.integer */
 	struct p2p_identity reference;
 };
 

@@ -69,8 +69,7 @@ static const char *compare_state(struct p2p_store *store, const struct twin_row 
 static const char *compare_row(const struct twin_row *row, struct p2p_apptable *app)
 {
 	const struct p2p_table *table = app->table;
-	struct p2p_value key[P2P_KEY_COLUMNS_MAX], identity[P2P_KEY_COLUMNS_MAX];
-	const struct p2p_value *expected;
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	const char *differs = NULL;
 	struct p2p_cells cells;
 	uint32_t i;
@@ -81,23 +80,14 @@ static const char *compare_row(const struct twin_row *row, struct p2p_apptable *
 	key[0].integer = row->number;
 	if (!table->generated_identity)
 		rc = p2p_identity_key_values(table, row->identity.key, row->identity.key_len, key);
-	memcpy(identity, key, sizeof(identity));
 	p2p_cells_init(&cells);
 	if (!rc)
 		rc = p2p_apptable_read(app, key, &cells);
 	if (rc)
 		differs = "a row that the twin shows is not in the table";
-	for (i = 0; !differs && i < row->table->column_count; i++) {
-		if (table->generated_identity && i == 0)
-			expected = &key[0];
-		else if (row->cells[i].written)
-			expected = &row->cells[i].value;
-		else
-			expected =
-				i < row->table->key_count ? &identity[i] : &row->table->defaults[i];
-		if (!p2p_value_equal(expected, &cells.values[i]))
+	for (i = 0; !differs && i < row->table->column_count; i++)
+		if (!p2p_value_equal(&row->seen[i], &cells.values[i]))
 			differs = "a value differs from the twin";
-	}
 	p2p_store_row_done(app->store);
 	p2p_cells_deinit(&cells);
 	return differs;

@@ -53,12 +53,12 @@ static struct twin_table twin_tables[TABLES] = {
 	{.name = "user",
 	 .column_count = 4,
 	 .key_count = 1,
-	 .uniques = {1u << 1, 1u << 2 | 1u << 3}},
+	 .uniques = {{.columns = 1u << 1}, {.columns = 1u << 2 | 1u << 3}}},
 	{.name = "card",
 	 .generated = true,
 	 .column_count = 3,
 	 .key_count = 1,
-	 .uniques = {1u << 1}},
+	 .uniques = {{.columns = 1u << 1}}},
 };
 
 enum op { INSERT, UPDATE, DELETE, REINSERT, RENUMBER, RESTATE, HOSTILE, OPS };

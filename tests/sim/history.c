@@ -37,12 +37,12 @@ static void history_init(struct history *history, struct sim *sim, size_t host)
 		{.name = "user",
 		 .column_count = 4,
 		 .key_count = 1,
-		 .uniques = {1u << 1, 1u << 2 | 1u << 3}},
+		 .uniques = {{.columns = 1u << 1}, {.columns = 1u << 2 | 1u << 3}}},
 		{.name = "card",
 		 .generated = true,
 		 .column_count = 3,
 		 .key_count = 1,
-		 .uniques = {1u << 1}},
+		 .uniques = {{.columns = 1u << 1}}},
 		{.name = "ledger", .column_count = 3, .key_count = 1},
 	};
 	size_t i;

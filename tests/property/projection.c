@@ -1,0 +1,376 @@
+/* The rules, tried on the twin alone: projection [HISTORIES] [SEED]
+ *
+ * Two to four replicas whose applications write only through the tables that they show (with
+ * keys, UNIQUE constraints, foreign keys, a counter), some of them without foreign keys. Each makes
+ * changesets of that by the rules, and they exchange them, each replica's in its order. Shown:
+ *
+ *   - what the tables show satisfies keys and UNIQUE; no FOREIGN KEY dangles but what dangled where
+ *     it was written;
+ *   - an application sees what it wrote, and its write makes no row vanish;
+ *   - equal sets of changesets give equal tables, in whatever order they came;
+ *   - giving permanent numbers ends.
+ *
+ * So the rules are possible; that the product keeps them is for tests/property/laws.c and others.
+ * A failure prints the seed: projection 1 SEED runs that history alone. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/check.h"
+#include "tests/property/author.h"
+
+#define NODES_MAX   4
+#define CHANGES_MAX 256
+#define STEPS_MAX   60
+#define ROUNDS_MAX  8
+
+struct world {
+	struct kit_mesh mesh;
+	struct sheet sheet;
+	struct author authors[NODES_MAX];
+	size_t node_count;
+	struct kit_change changes[CHANGES_MAX];
+	size_t change_count;
+	uint8_t author[CHANGES_MAX];
+	bool has[NODES_MAX][CHANGES_MAX];
+	bool careless; /* some write without foreign keys */
+	uint64_t seed, rng;
+	uint64_t written, shown, parked, temporary, yields, renumbered, loose;
+};
+
+static struct twin_table tables[SHEET_TABLES];
+
+static _Noreturn void fail(const struct world *world, const char *what)
+{
+	(void)fprintf(stderr, "projection: seed %llu (%zu replicas): %s\n",
+		      (unsigned long long)world->seed, world->node_count, what);
+	exit(1);
+}
+
+static uint32_t pick(struct world *world, uint32_t below)
+{
+	return sheet_pick(&world->rng, below);
+}
+
+/* --- what a write must keep ------------------------------------------------------------------ */
+
+static const struct sheet_row *row_after(const struct sheet_rows *after, uint32_t table,
+					 const struct twin_row *row)
+{
+	uint32_t c, keys = row->table->key_count;
+	size_t i;
+
+	for (i = 0; i < after->count; i++) {
+		if (after->items[i].table != table)
+			continue;
+		for (c = 0; c < keys; c++)
+			if (!twin_value_same(&after->items[i].values[c], &row->seen[c], false))
+				break;
+		if (c == keys)
+			return &after->items[i];
+	}
+	return NULL;
+}
+
+/* A reference is right when it shows where its row is now; a column that the application did not
+ * touch may show its parent again. */
+static bool cell_kept(const struct twin_row *row, const struct sheet_row *after, uint32_t column,
+		      const struct p2p_clock *clock)
+{
+	const struct twin_cell *cell = &row->cells[column];
+
+	if (p2p_clock_cmp(&cell->clock, clock) != 0 || cell->tag == P2P_CELL_REFERENCE)
+		return true;
+	return p2p_value_equal(&row->seen[column], &after->values[column]);
+}
+
+/* Every row that the application left is still there, as it left it. */
+static const char *write_kept(struct world *world, struct author *author, const struct twin *before)
+{
+	const struct sheet_rows *after = &world->sheet.after;
+	const struct p2p_clock clock = {.stamp = {author->stamp},
+					.replica = kit_replica(author->letter)};
+	size_t i, found = 0;
+	uint32_t c;
+
+	for (i = 0; i < author->twin.count; i++) {
+		const struct twin_row *row = &author->twin.rows[i];
+		uint32_t table = (uint32_t)(row->table - tables);
+		const struct twin_row *old = twin_find(before, table, &row->identity);
+		const struct sheet_row *left;
+
+		if (!row->complete ||
+		    !((old && old->shown) || p2p_clock_cmp(&row->clock, &clock) == 0))
+			continue;
+		if (!row->shown)
+			return "a write pushed a row out";
+		found++;
+		if (row->table->generated && row->temporary &&
+		    p2p_clock_cmp(&row->cells[0].clock, &clock) == 0)
+			return "a row does not have the number that it was given";
+		left = row_after(after, table, row);
+		for (c = row->table->key_count; left && c < row->table->column_count; c++)
+			if (!cell_kept(row, left, c, &clock))
+				return "an application does not see what it wrote";
+	}
+	return found < after->count ? "a row is not there after the write" : NULL;
+}
+
+static void deliver(struct world *world, uint32_t node, size_t change)
+{
+	struct author *author = &world->authors[node];
+
+	world->has[node][change] = true;
+	author_merge(&author->twin, &world->changes[change]);
+	if (world->changes[change].header.stamp.value > author->stamp)
+		author->stamp = world->changes[change].header.stamp.value;
+}
+
+static void change_made(struct world *world, uint32_t node)
+{
+	world->has[node][world->change_count] = true;
+	world->author[world->change_count++] = (uint8_t)node;
+	p2p_require(world->change_count < CHANGES_MAX);
+}
+
+static void write_some(struct world *world, uint32_t node)
+{
+	struct author *author = &world->authors[node];
+	bool careless = world->careless && pick(world, 3) == 0;
+	struct twin before;
+	const char *broken;
+
+	twin_init(&before, tables, SHEET_TABLES);
+	twin_copy(&before, &author->twin);
+	broken = sheet_fill(&world->sheet, &author->twin);
+	if (broken)
+		fail(world, broken);
+	sheet_write(&world->sheet, &world->rng, careless);
+	if (author_write(author, &world->mesh, &world->sheet.after, &world->rng,
+			 &world->changes[world->change_count])) {
+		change_made(world, node);
+		world->written++;
+		broken = careless ? NULL : write_kept(world, author, &before);
+		if (broken)
+			fail(world, broken);
+	}
+	twin_deinit(&before);
+}
+
+static void renumber(struct world *world, uint32_t node)
+{
+	if (author_renumber(&world->authors[node], &world->mesh,
+			    &world->changes[world->change_count]))
+		change_made(world, node);
+}
+
+/* The next of another replica that this one lacks, of each; up to so many. */
+static void pull(struct world *world, uint32_t node, uint32_t most)
+{
+	bool missing[NODES_MAX] = {0};
+	size_t i;
+
+	for (i = 0; i < world->change_count && most; i++) {
+		if (world->has[node][i])
+			continue;
+		/* in no order across replicas, in order within one */
+		if (missing[world->author[i]] || pick(world, 4) == 0) {
+			missing[world->author[i]] = true;
+			continue;
+		}
+		deliver(world, node, i);
+		most--;
+	}
+	twin_project(&world->authors[node].twin);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+static bool rows_equal(const struct twin_row *a, const struct twin_row *b)
+{
+	uint32_t c;
+
+	if (a->complete != b->complete || a->shown != b->shown || a->number != b->number ||
+	    a->temporary != b->temporary || a->causal_length != b->causal_length)
+		return false;
+	for (c = 0; a->shown && c < a->table->column_count; c++)
+		if (!p2p_value_equal(&a->seen[c], &b->seen[c]))
+			return false;
+	return true;
+}
+
+static void compare(struct world *world, size_t node)
+{
+	const struct twin *first = &world->authors[0].twin, *other = &world->authors[node].twin;
+	const struct twin_row *row;
+	size_t i;
+
+	if (first->count != other->count)
+		fail(world, "replicas know different rows");
+	for (i = 0; i < first->count; i++) {
+		row = twin_find(other, (uint32_t)(first->rows[i].table - tables),
+				&first->rows[i].identity);
+		if (!row || !rows_equal(&first->rows[i], row))
+			fail(world, "replicas show different rows");
+	}
+}
+
+static bool temporary_left(const struct world *world)
+{
+	const struct twin *twin = &world->authors[0].twin;
+	size_t i;
+
+	for (i = 0; i < twin->count; i++)
+		if (twin->rows[i].shown && twin->rows[i].temporary)
+			return true;
+	return false;
+}
+
+static uint64_t loose_shown(const struct twin *twin)
+{
+	uint64_t count = 0;
+	uint32_t c;
+	size_t i;
+
+	for (i = 0; i < twin->count; i++)
+		for (c = 0; twin->rows[i].shown && c < twin->rows[i].table->column_count; c++)
+			count += twin->rows[i].cells[c].tag == P2P_CELL_LOOSE ||
+				 twin->rows[i].cells[c].tag == P2P_CELL_LOOSE_VALUE ||
+				 /* a key that dangles */
+				 (c < twin->rows[i].table->key_count &&
+				  twin->rows[i].table->foreign[0].follows &&
+				  twin->rows[i].key[c].tag == P2P_CELL_VALUE);
+	return count;
+}
+
+static void settle(struct world *world)
+{
+	uint32_t node, round;
+	const char *broken;
+	size_t i;
+
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		for (node = 0; node < world->node_count; node++)
+			for (i = 0; i < world->change_count; i++)
+				if (!world->has[node][i])
+					deliver(world, node, i);
+		for (node = 0; node < world->node_count; node++)
+			twin_project(&world->authors[node].twin);
+		for (node = 1; node < world->node_count; node++)
+			compare(world, node);
+		if (!temporary_left(world))
+			break;
+		for (node = 0; node < world->node_count; node++)
+			renumber(world, node);
+	}
+	if (round == ROUNDS_MAX)
+		fail(world, "giving permanent numbers does not end");
+	broken = sheet_fill(&world->sheet, &world->authors[0].twin);
+	if (broken)
+		fail(world, broken);
+	if (sheet_dangling(&world->sheet) > loose_shown(&world->authors[0].twin))
+		fail(world, "a reference dangles that is not loose");
+}
+
+static void count(struct world *world)
+{
+	size_t i;
+
+	for (i = 0; i < world->authors[0].twin.count; i++) {
+		const struct twin_row *row = &world->authors[0].twin.rows[i];
+
+		world->shown += row->shown;
+		world->parked += row->complete && !row->shown;
+	}
+	for (i = 0; i < world->node_count; i++) {
+		world->yields += world->authors[i].yields;
+		world->renumbered += world->authors[i].renumbered;
+		world->loose += world->authors[i].loose;
+	}
+}
+
+static void history(struct world *world, uint64_t seed)
+{
+	uint32_t steps, node, i;
+
+	world->seed = seed;
+	world->rng = seed * 0x2545f4914f6cdd1dull + 1;
+	world->node_count = 2 + pick(world, NODES_MAX - 1);
+	world->careless = pick(world, 3) == 0;
+	for (i = 0; i < world->node_count; i++) {
+		author_init(&world->authors[i], tables);
+		world->authors[i].letter = (char)('A' + i);
+		world->authors[i].rank = i;
+		world->authors[i].members = (uint32_t)world->node_count;
+	}
+	for (steps = 5 + pick(world, STEPS_MAX - 5); steps; steps--) {
+		node = pick(world, (uint32_t)world->node_count);
+		if (pick(world, 10) < 7)
+			write_some(world, node);
+		else
+			pull(world, node, 1 + pick(world, 4) * pick(world, 8));
+		if (pick(world, 8) == 0)
+			renumber(world, node);
+	}
+	settle(world);
+	count(world);
+	for (i = 0; i < world->node_count; i++)
+		author_deinit(&world->authors[i]);
+	for (i = 0; i < world->change_count; i++)
+		kit_change_deinit(&world->changes[i]);
+	world->change_count = 0;
+	memset(world->has, 0, sizeof(world->has));
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void world_init(struct world *world)
+{
+	size_t t, u;
+
+	kit_mesh_init(&world->mesh);
+	memcpy(tables, sheet_tables, sizeof(tables));
+	for (t = 0; t < SHEET_TABLES; t++) {
+		(void)kit_mesh_table(&world->mesh, tables[t].name, tables[t].generated,
+				     sheet_columns[t], tables[t].column_count);
+		tables[t].id = world->mesh.table[t];
+		for (u = 0; u < TWIN_UNIQUES_MAX; u++) {
+			tables[t].uniques[u].id = tables[t].id;
+			tables[t].uniques[u].id.bytes[0] ^= (uint8_t)(u + 1);
+		}
+	}
+	sheet_init(&world->sheet);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t histories = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000;
+	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, i;
+	struct world *world = calloc(1, sizeof(*world));
+	double start = seconds();
+
+	if (!world)
+		return 1;
+	world_init(world);
+	for (i = 0; i < histories; i++)
+		history(world, seed + i);
+	(void)printf(
+		"%llu histories in %.1f s: %llu writes (%llu of %llu statements refused), %llu "
+		"rows shown, %llu parked, %llu yields, %llu permanent numbers, %llu loose\n",
+		(unsigned long long)histories, seconds() - start,
+		(unsigned long long)world->written, (unsigned long long)world->sheet.refused,
+		(unsigned long long)world->sheet.statements, (unsigned long long)world->shown,
+		(unsigned long long)world->parked, (unsigned long long)world->yields,
+		(unsigned long long)world->renumbered, (unsigned long long)world->loose);
+	sheet_deinit(&world->sheet);
+	kit_mesh_deinit(&world->mesh);
+	free(world);
+	return 0;
+}
