@@ -208,27 +208,72 @@ static bool is_null(const struct p2p_value *value)
 	return value->type == P2P_NULL || (value->type == P2P_REAL && value->real != value->real);
 }
 
+static int put_value_part(struct p2p_buf *out, const struct p2p_column *column,
+			  struct p2p_value value)
+{
+	char text[P2P_NUMBER_TEXT_BYTES];
+	int rc = value_fold(&value, column, text);
+
+	if (!rc)
+		put_folded(out, &value, column);
+	return rc;
+}
+
+int p2p_identity_of_parts(struct p2p_buf *out, const struct p2p_table *table,
+			  const struct p2p_key_part *parts)
+{
+	uint32_t i;
+	int rc = 0;
+
+	p2p_require(table->key_count <= P2P_KEY_COLUMNS_MAX);
+	for (i = 0; i < table->key_count; i++)
+		if (!parts[i].reference && is_null(&parts[i].value))
+			return P2P_IDENTITY_NULL_KEY;
+	for (i = 0; i < table->key_count && !rc; i++) {
+		if (parts[i].reference) {
+			p2p_buf_put_u8(out, P2P_CELL_REFERENCE);
+			p2p_identity_put(out, &parts[i].target);
+		} else {
+			rc = put_value_part(out, &table->columns[table->key[i]], parts[i].value);
+		}
+	}
+	return rc ? rc : p2p_buf_error(out);
+}
+
 int p2p_identity_of_key(struct p2p_buf *out, const struct p2p_table *table,
 			const struct p2p_value *values)
 {
-	char text[P2P_NUMBER_TEXT_BYTES];
 	uint32_t i;
-	int rc;
+	int rc = 0;
 
 	p2p_require(table->key_count <= P2P_KEY_COLUMNS_MAX);
 	for (i = 0; i < table->key_count; i++)
 		if (is_null(&values[i]))
 			return P2P_IDENTITY_NULL_KEY;
-	for (i = 0; i < table->key_count; i++) {
-		const struct p2p_column *column = &table->columns[table->key[i]];
-		struct p2p_value value = values[i];
+	for (i = 0; i < table->key_count && !rc; i++)
+		rc = put_value_part(out, &table->columns[table->key[i]], values[i]);
+	return rc ? rc : p2p_buf_error(out);
+}
 
-		rc = value_fold(&value, column, text);
-		if (rc)
-			return rc;
-		put_folded(out, &value, column);
+int p2p_identity_key_parts(const struct p2p_table *table, const void *key, size_t len,
+			   struct p2p_key_part *parts)
+{
+	struct p2p_reader reader;
+	uint32_t i;
+
+	p2p_reader_init(&reader, key, len);
+	for (i = 0; i < table->key_count; i++) {
+		uint8_t tag = p2p_read_u8(&reader);
+
+		parts[i].reference = tag == P2P_CELL_REFERENCE;
+		if (parts[i].reference)
+			p2p_identity_read(&reader, &parts[i].target);
+		else
+			p2p_value_read_tagged(&reader, tag, &parts[i].value);
+		if (reader.failed || (!parts[i].reference && is_null(&parts[i].value)))
+			return P2P_EPROTO;
 	}
-	return p2p_buf_error(out);
+	return p2p_reader_left(&reader) ? P2P_EPROTO : 0;
 }
 
 int p2p_identity_key_values(const struct p2p_table *table, const void *key, size_t len,

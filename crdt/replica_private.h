@@ -155,4 +155,8 @@ int p2p_replica_again_turn(struct p2p_replica *replica, bool *out_more,
 /* replica_log.c */
 struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica);
 
+/* crdt/replica_order.c: the names with parents before children; out: room for count. */
+int p2p_replica_order(struct p2p_replica *replica, const char *const *names, size_t count,
+		      const char **out) P2P_MUST_CHECK;
+
 #endif

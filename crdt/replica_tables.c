@@ -16,7 +16,18 @@ static int tables_error(struct p2p_error *err, int rc, const char *table)
 
 /* --- schema records --------------------------------------------------------------------------- */
 
-/* The record says the columns that the table has, in the same order. */
+static bool reference_fits(const struct p2p_table *table, uint32_t column,
+			   const struct p2p_id *parent)
+{
+	static const struct p2p_id none;
+	uint32_t at = table->columns[column].reference;
+
+	if (at == P2P_REFERENCE_NONE)
+		return p2p_id_cmp(parent, &none) == 0;
+	return p2p_id_cmp(parent, &table->references[at].parent) == 0;
+}
+
+/* The record says the columns that the table has, in the same order, and what they refer to. */
 static int record_fits(struct p2p_replica *replica, const struct p2p_hash *schema,
 		       const struct p2p_table *table, bool *out)
 {
@@ -31,6 +42,8 @@ static int record_fits(struct p2p_replica *replica, const struct p2p_hash *schem
 	for (i = 0; i < map.count && *out; i++)
 		*out = map.columns[i] == i || (map.columns[i] == P2P_SCHEMAMAP_NONE &&
 					       table->columns[i].slot == UINT32_MAX);
+	for (i = 0; i < map.count && *out; i++)
+		*out = reference_fits(table, i, &map.parents[i]);
 	p2p_schemamap_deinit(&map);
 	return rc;
 }
@@ -294,16 +307,21 @@ static int enable_again(struct p2p_replica *replica, const char *const *names, s
 static int enable_names(struct p2p_replica *replica, const char *const *names, size_t count,
 			struct p2p_error *err)
 {
+	const char **order = p2p_calloc(count + 1, sizeof(*order));
 	size_t i;
-	int rc = change_begin(replica, err);
+	int rc = order ? change_begin(replica, err) : P2P_ENOMEM;
 
-	if (rc)
+	if (rc) {
+		p2p_free(order);
 		return rc;
-	for (i = 0; i < count && !rc; i++) {
-		rc = p2p_store_enable(replica->store, names[i], P2P_PRESENT_NOW, err);
-		if (!rc)
-			rc = set_local(replica, names[i], false);
 	}
+	rc = p2p_replica_order(replica, names, count, order);
+	for (i = 0; i < count && !rc; i++) {
+		rc = p2p_store_enable(replica->store, order[i], P2P_PRESENT_NOW, err);
+		if (!rc)
+			rc = set_local(replica, order[i], false);
+	}
+	p2p_free(order);
 	if (!rc)
 		rc = enable_again(replica, names, count);
 	rc = change_end(replica, rc, err);
@@ -436,6 +454,58 @@ struct adoption {
 	size_t changed;
 };
 
+/* What the record says of columns beyond their declaration. */
+static int choices_read(const P2p__V1__Schema *schema, struct p2p_choice *choices, size_t *out)
+{
+	size_t i;
+	int rc = 0;
+
+	*out = 0;
+	for (i = 0; i < schema->n_columns && !rc; i++) {
+		const P2p__V1__Column *column = schema->columns[i];
+		struct p2p_choice *choice = &choices[*out];
+
+		choice->flags = column->flags & (P2P_COLUMN_COUNTER | P2P_COLUMN_NAMED);
+		if (!choice->flags)
+			continue;
+		rc = p2p_field_id(&choice->column, &column->id);
+		if (!rc && (choice->flags & P2P_COLUMN_NAMED))
+			rc = p2p_field_id(&choice->parent, &column->reference);
+		++*out;
+	}
+	return rc;
+}
+
+/* Takes a table up as its record says. */
+static int adopt_enable(struct p2p_replica *replica, const struct p2p_signed *record,
+			enum p2p_present present, struct p2p_error *err)
+{
+	struct p2p_enabling enabling = {.present = present, .by_record = true};
+	struct p2p_choice *choices;
+	const ProtobufCMessage *base;
+	const P2p__V1__Schema *schema;
+	void *arena;
+	int rc = p2p_unpack(&p2p__v1__schema__descriptor, record->body, record->body_len, &base,
+			    &arena);
+
+	if (rc)
+		return p2p_error_set(err, rc, "read a schema record: %s", p2p_strerror(rc));
+	schema = (const P2p__V1__Schema *)base;
+	choices = p2p_calloc(schema->n_columns + 1, sizeof(*choices));
+	rc = choices ? choices_read(schema, choices, &enabling.choice_count) : P2P_ENOMEM;
+	if (rc) {
+		(void)p2p_error_set(err, rc, "read a schema record: %s", p2p_strerror(rc));
+	} else {
+		enabling.name = schema->name;
+		enabling.generated = schema->identity == 1;
+		enabling.choices = choices;
+		rc = p2p_store_enable_as(replica->store, &enabling, err);
+	}
+	p2p_free(choices);
+	p2p_unpack_free(arena);
+	return rc;
+}
+
 static int adopt_table(struct adoption *adoption, const struct p2p_signed *record, const char *name)
 {
 	struct p2p_replica *replica = adoption->replica;
@@ -453,8 +523,8 @@ static int adopt_table(struct adoption *adoption, const struct p2p_signed *recor
 		p2p_table_deinit(&table);
 	}
 	if (!rc)
-		rc = p2p_store_enable(replica->store, name,
-				      made ? P2P_PRESENT_NONE : P2P_PRESENT_OLD, adoption->err);
+		rc = adopt_enable(replica, record, made ? P2P_PRESENT_NONE : P2P_PRESENT_OLD,
+				  adoption->err);
 	/* what is wrong with one member's record is no reason to do without the others' */
 	if (rc && p2p_err_blame(rc) != P2P_BLAME_LOCAL) {
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt",

@@ -1,5 +1,5 @@
 /* Tables as SQLite describes them; see schema.h. */
-#include "crdt/schema.h"
+#include "crdt/schema_private.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -60,12 +60,14 @@ void p2p_table_deinit(struct p2p_table *table)
 	p2p_free(table->columns);
 	p2p_free(table->dropped);
 	p2p_free(table->key);
+	p2p_schema_foreigns_free(table);
+	p2p_free(table->references);
 	p2p_free(table->name);
 	p2p_free(table->reason);
 	memset(table, 0, sizeof(*table));
 }
 
-static int schema_error(sqlite3 *db, int rc, struct p2p_error *err, const char *name)
+int p2p_schema_error(sqlite3 *db, int rc, struct p2p_error *err, const char *name)
 {
 	int code = P2P_EIO;
 
@@ -149,6 +151,7 @@ static int column_add(sqlite3 *db, struct p2p_table *table, sqlite3_stmt *row, b
 		return P2P_ENOMEM;
 	table->column_count++;
 	p2p_column_id(&column->id, &table->id, name);
+	column->reference = P2P_REFERENCE_NONE;
 	column->affinity = affinity_of(type ? type : "", strict);
 	if (sqlite3_column_int(row, 4)) {
 		column->flags |= P2P_COLUMN_GENERATED;
@@ -185,7 +188,7 @@ static int columns_read(sqlite3 *db, struct p2p_table *table, bool strict)
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	if (result)
 		return result;
-	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, NULL, table->name);
+	return rc == SQLITE_DONE ? 0 : p2p_schema_error(db, rc, NULL, table->name);
 }
 
 /* The primary key's index, if it has one: without one, and with a rowid, it is the rowid itself.
@@ -220,7 +223,7 @@ static int key_index_read(sqlite3 *db, struct p2p_table *table, bool *out_found)
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	if (result)
 		return result;
-	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, NULL, table->name);
+	return rc == SQLITE_DONE ? 0 : p2p_schema_error(db, rc, NULL, table->name);
 }
 
 static int key_fill(struct p2p_table *table, bool has_index)
@@ -246,8 +249,9 @@ static int key_fill(struct p2p_table *table, bool has_index)
 			return table_refuse(table, "its PRIMARY KEY is a generated column");
 	}
 	only = &table->columns[table->key[0]];
-	table->generated_identity = table->key_count == 1 && !table->without_rowid && !has_index &&
-				    only->affinity == 'D';
+	table->lone_number = table->key_count == 1 && !table->without_rowid && !has_index &&
+			     only->affinity == 'D';
+	table->generated_identity = table->lone_number;
 	return 0;
 }
 
@@ -313,7 +317,8 @@ static int refuse_by_owner(sqlite3 *db, struct p2p_table *table)
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	if (result)
 		return result;
-	return rc == SQLITE_DONE || rc == SQLITE_OK ? 0 : schema_error(db, rc, NULL, table->name);
+	return rc == SQLITE_DONE || rc == SQLITE_OK ? 0
+						    : p2p_schema_error(db, rc, NULL, table->name);
 }
 
 /* Name as declared, kind of object. */
@@ -333,7 +338,7 @@ static int object_read(sqlite3 *db, const char *name, struct p2p_table *out, boo
 		*out_strict = sqlite3_column_int(stmt, 2) != 0;
 		result = out->name && type ? refuse_by_type(out, type) : P2P_ENOMEM;
 	} else {
-		result = rc == SQLITE_DONE ? P2P_ENOENT : schema_error(db, rc, NULL, name);
+		result = rc == SQLITE_DONE ? P2P_ENOENT : p2p_schema_error(db, rc, NULL, name);
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	return result;
@@ -350,7 +355,7 @@ static int unique_read(sqlite3 *db, struct p2p_table *table)
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	if (rc == SQLITE_ROW || rc == SQLITE_DONE)
 		return 0;
-	return schema_error(db, rc, NULL, table->name);
+	return p2p_schema_error(db, rc, NULL, table->name);
 }
 
 /* Can rows be written here at all? An index, a generated column or a UNIQUE constraint may need a
@@ -369,7 +374,7 @@ static int refuse_by_writing(sqlite3 *db, struct p2p_table *table)
 	sqlite3_free(sql);
 	(void)sqlite3_finalize(stmt); /* was not run */
 	if (rc != SQLITE_ERROR)
-		return rc == SQLITE_OK ? 0 : schema_error(db, rc, NULL, table->name);
+		return rc == SQLITE_OK ? 0 : p2p_schema_error(db, rc, NULL, table->name);
 	(void)snprintf(
 		reason, sizeof(reason),
 		"only the application can write to it (%.100s): leave out of its indexes and "
@@ -396,6 +401,8 @@ static int table_read(sqlite3 *db, const char *name, struct p2p_table *out)
 		rc = key_index_read(db, out, &has_index);
 	if (!rc)
 		rc = unique_read(db, out);
+	if (!rc)
+		rc = p2p_schema_foreigns_read(db, out);
 	if (!rc)
 		rc = key_fill(out, has_index);
 	return rc || out->reason ? rc : refuse_by_writing(db, out);
@@ -442,5 +449,5 @@ int p2p_schema_each(sqlite3 *db, int (*each)(void *ctx, struct p2p_table *table)
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	if (result)
 		return result;
-	return rc == SQLITE_DONE ? 0 : schema_error(db, rc, err, "the file");
+	return rc == SQLITE_DONE ? 0 : p2p_schema_error(db, rc, err, "the file");
 }

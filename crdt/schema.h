@@ -29,7 +29,10 @@ enum p2p_column_flags {
 	P2P_COLUMN_GENERATED = 2, /* computed by SQLite: not replicated */
 	P2P_COLUMN_NOT_NULL = 4,
 	P2P_COLUMN_COUNTER = 8,
+	P2P_COLUMN_NAMED = 16, /* --ref names its parent, whatever is declared */
 };
+
+#define P2P_REFERENCE_NONE UINT32_MAX
 
 struct p2p_column {
 	char *name; /* owned; as declared */
@@ -39,7 +42,30 @@ struct p2p_column {
 	uint32_t flags;
 	uint32_t key_pos;	      /* 0-based place in the key, when KEY */
 	enum p2p_collation collation; /* of key columns */
+	uint32_t reference;	      /* index into the table's references, or NONE */
+	struct p2p_id named;	      /* NAMED: table id of its parent */
 	char affinity; /* 'A' blob/none, 'B' text, 'C' numeric, 'D' integer, 'E' real */
+};
+
+enum p2p_fk_action { P2P_FK_NO_ACTION, P2P_FK_SET_NULL, P2P_FK_SET_DEFAULT, P2P_FK_CASCADE };
+
+/* A declared FOREIGN KEY, as PRAGMA foreign_key_list tells it. */
+struct p2p_foreign {
+	char *parent;	   /* owned: name of the table, as declared */
+	uint32_t *columns; /* owned: child columns, count of them */
+	char **to; /* owned, like what it points to: parent columns; NULL entries: its key */
+	uint32_t count;
+	enum p2p_fk_action on_delete; /* RESTRICT is NO_ACTION: a merge does not ask */
+};
+
+/* A column that holds the identity of a row of another replicated table, or of its own: it shows
+ * the number under which that row is shown, wherever it is. One of INTEGER affinity that is a
+ * FOREIGN KEY by itself to a lone INTEGER PRIMARY KEY, or that --ref names. */
+struct p2p_reference {
+	uint32_t column;      /* index of the child column */
+	struct p2p_id parent; /* table id */
+	enum p2p_fk_action on_delete;
+	bool declared; /* else by --ref alone */
 };
 
 struct p2p_table {
@@ -48,7 +74,8 @@ struct p2p_table {
 	char *name;   /* owned */
 	char *reason; /* owned; why REFUSED, else NULL */
 	enum p2p_table_state state;
-	bool generated_identity; /* lone INTEGER PRIMARY KEY */
+	bool lone_number;	 /* its key is a lone INTEGER PRIMARY KEY */
+	bool generated_identity; /* the same, but for one that is a reference (one to one) */
 	bool without_rowid;
 	bool has_unique;	    /* a UNIQUE index besides the key's */
 	struct p2p_column *columns; /* owned, in declared order */
@@ -57,7 +84,13 @@ struct p2p_table {
 	uint32_t dropped_count;
 	uint32_t slot_count; /* slots given out so far, dropped columns included */
 	uint32_t key_count;
-	uint32_t *key;		/* owned: column indices in key order */
+	uint32_t *key;		      /* owned: column indices in key order */
+	struct p2p_foreign *foreigns; /* owned: all that are declared */
+	uint32_t foreign_count;
+	/* Owned; filled in by the store, which knows what is replicated. By column. */
+	struct p2p_reference *references;
+	uint32_t reference_count;
+	bool key_references;	/* a key column is a reference */
 	struct p2p_hash schema; /* hash of the schema record in force here */
 };
 
@@ -74,6 +107,13 @@ int p2p_schema_read_table(struct sqlite3 *db, const char *name, struct p2p_table
  * The callback takes over *table on 0; a non-zero result ends the walk and is returned. */
 int p2p_schema_each(struct sqlite3 *db, int (*each)(void *ctx, struct p2p_table *table), void *ctx,
 		    struct p2p_error *err) P2P_MUST_CHECK;
+
+/* A FOREIGN KEY of a table is a reference to this parent, if that is the table it names. */
+bool p2p_foreign_is_reference(const struct p2p_table *table, const struct p2p_foreign *foreign,
+			      const struct p2p_table *parent);
+/* Makes a column a reference; does nothing when it is one, or cannot be. P2P_ENOMEM. */
+int p2p_reference_add(struct p2p_table *table,
+		      const struct p2p_reference *reference) P2P_MUST_CHECK;
 
 /* Builds the body of a Schema record (proto) of a table: name, identity, columns with ids, the
  * CREATE texts of the table and its indexes as they stand in sqlite_schema. */
@@ -103,7 +143,20 @@ int p2p_value_as_stored(struct p2p_value *value, char affinity,
 #define P2P_IDENTITY_NULL_KEY 1
 int p2p_identity_of_key(struct p2p_buf *out, const struct p2p_table *table,
 			const struct p2p_value *values) P2P_MUST_CHECK;
-/* The canonical values back, borrowed from key bytes; room for table->key_count. P2P_EPROTO. */
+/* A key column's part of an identity: a value, or, for a reference, the parent's row. */
+struct p2p_key_part {
+	bool reference;
+	struct p2p_identity target; /* borrowed */
+	struct p2p_value value;
+};
+/* The same with references: parts in key order. One that is loose is a value. */
+int p2p_identity_of_parts(struct p2p_buf *out, const struct p2p_table *table,
+			  const struct p2p_key_part *parts) P2P_MUST_CHECK;
+/* The parts back, borrowed from key bytes; room for table->key_count. P2P_EPROTO. */
+int p2p_identity_key_parts(const struct p2p_table *table, const void *key, size_t len,
+			   struct p2p_key_part *parts) P2P_MUST_CHECK;
+/* The canonical values back, borrowed from key bytes; room for table->key_count. P2P_EPROTO, also
+ * when one is a reference. */
 int p2p_identity_key_values(const struct p2p_table *table, const void *key, size_t len,
 			    struct p2p_value *values) P2P_MUST_CHECK;
 

@@ -198,6 +198,10 @@ static int body_pack(const struct p2p_table *table, const struct texts *create,
 			columns[i].id = p2p_field(table->columns[i].id.bytes, P2P_ID_BYTES);
 			columns[i].name = table->columns[i].name;
 			columns[i].flags = table->columns[i].flags;
+			if (table->columns[i].reference != P2P_REFERENCE_NONE)
+				columns[i].reference = p2p_field(
+					table->references[table->columns[i].reference].parent.bytes,
+					P2P_ID_BYTES);
 			list[i] = &columns[i];
 		}
 		body.format = P2P_FORMAT;
@@ -425,8 +429,11 @@ static int trial_columns(struct trial *trial)
 		p2p_table_deinit(&table);
 		return rc;
 	}
+	/* of a lone INTEGER PRIMARY KEY that is a reference the rows are named by their parents */
 	same = table.column_count == body->n_columns &&
-	       body->identity == (table.generated_identity ? 1u : 0u);
+	       (body->identity == (table.generated_identity ? 1u : 0u) ||
+		(table.lone_number && !body->identity &&
+		 body->columns[table.key[0]]->reference.len));
 	for (i = 0; i < table.column_count && same; i++)
 		same = strcmp(table.columns[i].name, body->columns[i]->name) == 0 &&
 		       (table.columns[i].flags & RECORD_FLAGS) ==

@@ -32,13 +32,16 @@ static int map_fill(struct p2p_schemamap *map, const P2p__V1__Schema *body,
 	if (p2p_id_cmp(&id, &table->id) != 0 || body->n_columns > P2P_COLUMNS_MAX)
 		return P2P_EPROTO;
 	map->columns = p2p_calloc(body->n_columns ? body->n_columns : 1, sizeof(*map->columns));
-	if (!map->columns)
+	map->parents = p2p_calloc(body->n_columns ? body->n_columns : 1, sizeof(*map->parents));
+	if (!map->columns || !map->parents)
 		return P2P_ENOMEM;
 	map->count = (uint32_t)body->n_columns;
 	map->generated = body->identity == 1;
 	for (i = 0; i < map->count && !rc; i++) {
 		rc = p2p_field_id(&id, &body->columns[i]->id);
 		map->columns[i] = column_here(table, &id);
+		if (!rc && body->columns[i]->reference.len)
+			rc = p2p_field_id(&map->parents[i], &body->columns[i]->reference);
 	}
 	return rc;
 }
@@ -69,5 +72,6 @@ int p2p_schemamap_init(struct p2p_schemamap *map, const struct p2p_authority *au
 void p2p_schemamap_deinit(struct p2p_schemamap *map)
 {
 	p2p_free(map->columns);
+	p2p_free(map->parents);
 	memset(map, 0, sizeof(*map));
 }

@@ -10,9 +10,10 @@
 
 struct p2p_schemamap {
 	struct p2p_hash schema;
-	uint32_t *columns; /* owned: index into p2p_table.columns, NONE or DROPPED */
-	uint32_t count;	   /* columns of the record */
-	bool generated;	   /* identity kind of the record */
+	uint32_t *columns;	/* owned: index into p2p_table.columns, NONE or DROPPED */
+	struct p2p_id *parents; /* owned: table id that the column refers to, or zero */
+	uint32_t count;		/* columns of the record */
+	bool generated;		/* identity kind of the record */
 };
 
 /* P2P_ENOENT: the authority does not know the record; P2P_EPROTO: it is of another table or no

@@ -25,6 +25,26 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_TEMP_SET] = "INSERT OR REPLACE INTO main.p2p_temp(t, k, shown) VALUES(?1, ?2, ?3)",
 	[P2P_SQL_TEMP_DELETE] = "DELETE FROM main.p2p_temp WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_TEMP_EACH] = "SELECT k, shown FROM main.p2p_temp WHERE t = ?1",
+	[P2P_SQL_REF_GET] = "SELECT pt, pk FROM main.p2p_ref WHERE t = ?1 AND k = ?2 AND slot = ?3",
+	[P2P_SQL_REF_EACH] = "SELECT slot, pt, pk FROM main.p2p_ref WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_REF_PUT] = "INSERT OR REPLACE INTO main.p2p_ref(t, k, slot, pt, pk)"
+			    " VALUES(?1, ?2, ?3, ?4, ?5)",
+	[P2P_SQL_REF_DROP] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2 AND slot = ?3",
+	[P2P_SQL_REF_CLEAR] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_REF_CHILDREN] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND pk = ?2",
+	[P2P_SQL_REF_ANY] = "SELECT 1 FROM main.p2p_ref WHERE t = ?1 LIMIT 1",
+	[P2P_SQL_REF_ANY_TO] = "SELECT 1 FROM main.p2p_ref WHERE pt = ?1 LIMIT 1",
+	[P2P_SQL_CLAIM_PUT] = "INSERT OR REPLACE INTO main.p2p_claim(t, h, k, held)"
+			      " VALUES(?1, ?3, ?2, ?4)",
+	[P2P_SQL_CLAIM_DROP] = "DELETE FROM main.p2p_claim WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_CLAIM_EACH] = "SELECT k, held FROM main.p2p_claim WHERE t = ?1 AND h = ?2",
+	[P2P_SQL_CLAIM_ANY] = "SELECT 1 FROM main.p2p_claim WHERE t = ?1 LIMIT 1",
+	[P2P_SQL_YIELD_PUT] = "INSERT OR REPLACE INTO main.p2p_yield(t, k, c, stamp, replica)"
+			      " VALUES(?1, ?2, ?3, ?4, ?5)",
+	[P2P_SQL_YIELD_EACH] = "SELECT c, stamp, replica FROM main.p2p_yield"
+			       " WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_YIELD_CLEAR] = "DELETE FROM main.p2p_yield WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_YIELD_ANY] = "SELECT 1 FROM main.p2p_yield WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_PARKED_GET] = "SELECT cells FROM main.p2p_parked WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_PARKED_PUT] = "INSERT OR REPLACE INTO main.p2p_parked(t, k, cells, reason)"
 			       " VALUES(?1, ?2, ?3, ?4)",

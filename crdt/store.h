@@ -7,7 +7,8 @@
  * off, CHECKs ignored, trusted_schema on (for JSON), synchronous=NORMAL, wal_autocheckpoint=0.
  *
  * Internal tables: p2p_meta(k,v), p2p_table, p2p_column, p2p_replica, p2p_journal(id,t,ms,k1,k2..),
- * p2p_vector, p2p_parked, p2p_waiting, p2p_temp and one p2p_row_<number> per table. */
+ * p2p_vector, p2p_parked, p2p_waiting, p2p_temp, those of crdt/store_refs.h and one
+ * p2p_row_<number> per table. */
 #ifndef P2P_CRDT_STORE_H
 #define P2P_CRDT_STORE_H
 
@@ -106,6 +107,26 @@ enum p2p_present {
  * cannot be; P2P_EEXIST when it is enabled. */
 int p2p_store_enable(struct p2p_store *store, const char *name, enum p2p_present present,
 		     struct p2p_error *err) P2P_MUST_CHECK;
+/* What the mesh agreed on about a column when its table was enabled. */
+struct p2p_choice {
+	struct p2p_id column;
+	uint32_t flags;	      /* P2P_COLUMN_COUNTER, P2P_COLUMN_NAMED */
+	struct p2p_id parent; /* NAMED: table id */
+};
+struct p2p_enabling {
+	const char *name; /* all borrowed for the call */
+	enum p2p_present present;
+	bool by_record; /* the mesh has it already: `generated` says its identities */
+	bool generated;
+	const struct p2p_choice *choices;
+	size_t choice_count;
+};
+int p2p_store_enable_as(struct p2p_store *store, const struct p2p_enabling *enabling,
+			struct p2p_error *err) P2P_MUST_CHECK;
+/* Writes choices of a table that is enabled already; load afterwards. Unknown columns are passed
+ * over. */
+int p2p_store_choose(struct p2p_store *store, const struct p2p_table *table,
+		     const struct p2p_choice *choices, size_t count) P2P_MUST_CHECK;
 /* Stops: triggers and row states of the table go. */
 int p2p_store_disable(struct p2p_store *store, const char *name,
 		      struct p2p_error *err) P2P_MUST_CHECK;

@@ -26,6 +26,22 @@ enum p2p_store_sql {
 	P2P_SQL_PARKED_DELETE,
 	P2P_SQL_PARKED_EACH,
 	P2P_SQL_PARKED_COUNT,
+	P2P_SQL_REF_GET,
+	P2P_SQL_REF_EACH,
+	P2P_SQL_REF_PUT,
+	P2P_SQL_REF_DROP,
+	P2P_SQL_REF_CLEAR,
+	P2P_SQL_REF_CHILDREN,
+	P2P_SQL_REF_ANY,
+	P2P_SQL_REF_ANY_TO,
+	P2P_SQL_CLAIM_PUT,
+	P2P_SQL_CLAIM_DROP,
+	P2P_SQL_CLAIM_EACH,
+	P2P_SQL_CLAIM_ANY,
+	P2P_SQL_YIELD_PUT,
+	P2P_SQL_YIELD_EACH,
+	P2P_SQL_YIELD_CLEAR,
+	P2P_SQL_YIELD_ANY,
 	P2P_SQL_WAITING_PUT,
 	P2P_SQL_WAITING_HAS,
 	P2P_SQL_WAITING_DROP,
@@ -98,6 +114,11 @@ int p2p_store_triggers_drop(struct p2p_store *store, const struct p2p_table *tab
 			    struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_triggers_check(struct p2p_store *store, const struct p2p_table *table,
 			     bool *out_there) P2P_MUST_CHECK;
+/* Finds the references of all loaded tables (crdt/store_refs.c). */
+int p2p_store_references_settle(struct p2p_store *store) P2P_MUST_CHECK;
+/* A table that is about to be enabled has a lone INTEGER PRIMARY KEY that is a FOREIGN KEY to a
+ * replicated table's: its rows are named by their parents. */
+bool p2p_store_is_extension(struct p2p_store *store, const struct p2p_table *table);
 /* Journals every row of a table as present at enabling; old: as of the year 1970. */
 int p2p_store_journal_present(struct p2p_store *store, const struct p2p_table *table, bool old,
 			      struct p2p_error *err) P2P_MUST_CHECK;

@@ -15,9 +15,10 @@
 static const char sql_setup[] =
 	"CREATE TABLE main.p2p_meta(k TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_table(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
-	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL);"
+	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL, extension INTEGER NOT NULL);"
 	"CREATE TABLE main.p2p_column(t INTEGER NOT NULL, id BLOB NOT NULL, slot INTEGER NOT NULL,"
-	" name TEXT NOT NULL, PRIMARY KEY(t, id)) WITHOUT ROWID;"
+	" name TEXT NOT NULL, flags INTEGER NOT NULL DEFAULT 0, parent BLOB, PRIMARY KEY(t, id))"
+	" WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_replica(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);"
 	"CREATE TABLE main.p2p_journal(id INTEGER PRIMARY KEY, t INTEGER, ms INTEGER,"
 	" k1, k2, k3, k4);"
@@ -30,7 +31,16 @@ static const char sql_setup[] =
 	" record BLOB NOT NULL);"
 	"CREATE TABLE main.p2p_temp(t INTEGER NOT NULL, k BLOB NOT NULL, shown INTEGER NOT NULL,"
 	" PRIMARY KEY(t, k)) WITHOUT ROWID;"
-	"CREATE UNIQUE INDEX main.p2p_temp_shown ON p2p_temp(t, shown);";
+	"CREATE UNIQUE INDEX main.p2p_temp_shown ON p2p_temp(t, shown);"
+	/* crdt/store_refs.h */
+	"CREATE TABLE main.p2p_ref(t INTEGER NOT NULL, k BLOB NOT NULL, slot INTEGER NOT NULL,"
+	" pt INTEGER NOT NULL, pk BLOB NOT NULL, PRIMARY KEY(t, k, slot)) WITHOUT ROWID;"
+	"CREATE INDEX main.p2p_ref_parent ON p2p_ref(pt, pk);"
+	"CREATE TABLE main.p2p_claim(t INTEGER NOT NULL, h BLOB NOT NULL, k BLOB NOT NULL,"
+	" held INTEGER NOT NULL, PRIMARY KEY(t, h, k)) WITHOUT ROWID;"
+	"CREATE INDEX main.p2p_claim_row ON p2p_claim(t, k);"
+	"CREATE TABLE main.p2p_yield(t INTEGER NOT NULL, k BLOB NOT NULL, c BLOB NOT NULL,"
+	" stamp INTEGER NOT NULL, replica INTEGER NOT NULL, PRIMARY KEY(t, k, c)) WITHOUT ROWID;";
 
 /* --- making ----------------------------------------------------------------------------------- */
 
@@ -57,9 +67,21 @@ int p2p_store_setup(struct p2p_store *store, struct p2p_error *err)
 
 /* --- columns and slots ------------------------------------------------------------------------ */
 
-/* The column of an id has this slot; without one it was dropped. */
-static int slot_read(struct p2p_table *table, const void *id, uint32_t slot)
+/* What the mesh agreed on about a column: a counter, a parent. */
+static void column_flags_read(struct p2p_column *column, sqlite3_stmt *row)
 {
+	column->flags |=
+		(uint32_t)sqlite3_column_int64(row, 2) & (P2P_COLUMN_COUNTER | P2P_COLUMN_NAMED);
+	if (sqlite3_column_bytes(row, 3) == P2P_ID_BYTES)
+		memcpy(column->named.bytes, sqlite3_column_blob(row, 3), P2P_ID_BYTES);
+	else
+		column->flags &= ~(uint32_t)P2P_COLUMN_NAMED;
+}
+
+/* The column of an id has this slot; without one it was dropped. */
+static int slot_read(struct p2p_table *table, sqlite3_stmt *row, uint32_t slot)
+{
+	const void *id = sqlite3_column_blob(row, 0);
 	struct p2p_id *grown;
 	uint32_t i;
 
@@ -67,6 +89,7 @@ static int slot_read(struct p2p_table *table, const void *id, uint32_t slot)
 		if (memcmp(table->columns[i].id.bytes, id, P2P_ID_BYTES) == 0) {
 			if (!(table->columns[i].flags & P2P_COLUMN_GENERATED))
 				table->columns[i].slot = slot;
+			column_flags_read(&table->columns[i], row);
 			return 0;
 		}
 	grown = p2p_realloc(table->dropped, (table->dropped_count + 1) * sizeof(*grown));
@@ -82,7 +105,9 @@ static int slots_read(struct p2p_store *store, struct p2p_table *table)
 {
 	sqlite3_stmt *stmt = NULL;
 	uint32_t i;
-	int rc = sqlite3_prepare_v2(store->db, "SELECT id, slot FROM main.p2p_column WHERE t = ?1",
+	int rc = sqlite3_prepare_v2(store->db,
+				    "SELECT id, slot, flags, parent FROM main.p2p_column"
+				    " WHERE t = ?1",
 				    -1, &stmt, NULL);
 
 	for (i = 0; i < table->column_count; i++)
@@ -99,7 +124,7 @@ static int slots_read(struct p2p_store *store, struct p2p_table *table)
 			rc = SQLITE_CORRUPT;
 			break;
 		}
-		rc = slot_read(table, sqlite3_column_blob(stmt, 0), (uint32_t)slot);
+		rc = slot_read(table, stmt, (uint32_t)slot);
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "read the columns of");
@@ -232,6 +257,8 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	if (sqlite3_column_bytes(row, 3) == P2P_HASH_BYTES)
 		memcpy(table->schema.bytes, sqlite3_column_blob(row, 3), P2P_HASH_BYTES);
 	table->slot_count = (uint32_t)sqlite3_column_int64(row, 4);
+	if (sqlite3_column_int64(row, 5))
+		table->generated_identity = false;
 	return table->slot_count > P2P_SLOTS_MAX ? P2P_ECORRUPT : slots_read(store, table);
 }
 
@@ -239,7 +266,8 @@ int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 {
 	sqlite3_stmt *stmt = NULL;
 	int rc = sqlite3_prepare_v2(store->db,
-				    "SELECT number, id, name, schema, slots FROM main.p2p_table"
+				    "SELECT number, id, name, schema, slots, extension"
+				    " FROM main.p2p_table"
 				    " ORDER BY number",
 				    -1, &stmt, NULL);
 	int result = 0;
@@ -251,7 +279,7 @@ int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 	if (!result && rc != SQLITE_DONE)
 		result = p2p_store_error(store, rc, err, "read the tables of");
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return result;
+	return result ? result : p2p_store_references_settle(store);
 }
 
 size_t p2p_store_table_count(const struct p2p_store *store)
@@ -338,9 +366,10 @@ static int journal_widen(struct p2p_store *store, uint32_t count, struct p2p_err
 static int table_insert(struct p2p_store *store, const struct p2p_table *table)
 {
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(
-		store->db, "INSERT INTO main.p2p_table(number, id, name, slots) VALUES(?1,?2,?3,0)",
-		-1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(store->db,
+				    "INSERT INTO main.p2p_table(number, id, name, slots, extension)"
+				    " VALUES(?1,?2,?3,0,?4)",
+				    -1, &stmt, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
@@ -348,6 +377,8 @@ static int table_insert(struct p2p_store *store, const struct p2p_table *table)
 		rc = sqlite3_bind_blob(stmt, 2, table->id.bytes, P2P_ID_BYTES, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_text(stmt, 3, table->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 4, table->lone_number && !table->generated_identity);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
@@ -375,9 +406,10 @@ static int rows_make(struct p2p_store *store, const struct p2p_table *table, str
 	return p2p_store_sql_run(store, &sql, err);
 }
 
-static int table_enable(struct p2p_store *store, struct p2p_table *table, enum p2p_present present,
-			struct p2p_error *err)
+static int table_enable(struct p2p_store *store, struct p2p_table *table,
+			const struct p2p_enabling *enabling, struct p2p_error *err)
 {
+	enum p2p_present present = enabling->present;
 	bool added;
 	uint32_t i;
 	int rc = table_number_new(store, &table->number);
@@ -391,6 +423,8 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table, enum p
 	if (!rc)
 		rc = slots_give(store, table, &added);
 	if (!rc)
+		rc = p2p_store_choose(store, table, enabling->choices, enabling->choice_count);
+	if (!rc)
 		rc = rows_make(store, table, err);
 	if (!rc)
 		rc = p2p_store_triggers_make(store, table, err);
@@ -402,6 +436,15 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table, enum p
 int p2p_store_enable(struct p2p_store *store, const char *name, enum p2p_present present,
 		     struct p2p_error *err)
 {
+	struct p2p_enabling enabling = {.name = name, .present = present};
+
+	return p2p_store_enable_as(store, &enabling, err);
+}
+
+int p2p_store_enable_as(struct p2p_store *store, const struct p2p_enabling *enabling,
+			struct p2p_error *err)
+{
+	const char *name = enabling->name;
 	struct p2p_table table;
 	int rc;
 
@@ -415,8 +458,10 @@ int p2p_store_enable(struct p2p_store *store, const char *name, enum p2p_present
 	if (table.state == P2P_TABLE_REFUSED)
 		rc = p2p_error_set(err, P2P_EREFUSED, "table %s cannot be replicated: %s", name,
 				   table.reason);
+	if (enabling->by_record ? !enabling->generated : p2p_store_is_extension(store, &table))
+		table.generated_identity = false;
 	if (!rc) {
-		rc = table_enable(store, &table, present, err);
+		rc = table_enable(store, &table, enabling, err);
 		if (rc)
 			(void)p2p_error_set(err, rc, "replicate table %s: %s (%s)", name,
 					    p2p_strerror(rc), sqlite3_errmsg(store->db));
@@ -447,8 +492,11 @@ int p2p_store_disable(struct p2p_store *store, const char *name, struct p2p_erro
 			       "DELETE FROM main.p2p_table WHERE number = %u;"
 			       "DELETE FROM main.p2p_column WHERE t = %u;"
 			       "DELETE FROM main.p2p_parked WHERE t = %u;"
-			       "DELETE FROM main.p2p_temp WHERE t = %u;",
-			       number, number, number, number, number);
+			       "DELETE FROM main.p2p_temp WHERE t = %u;"
+			       "DELETE FROM main.p2p_ref WHERE t = %u;"
+			       "DELETE FROM main.p2p_claim WHERE t = %u;"
+			       "DELETE FROM main.p2p_yield WHERE t = %u;",
+			       number, number, number, number, number, number, number, number);
 	p2p_sql_text(&sql, text);
 	rc = p2p_store_sql_run(store, &sql, err);
 	return rc ? rc : p2p_store_load(store, err);
