@@ -140,7 +140,8 @@ int p2p_claimants_any(struct p2p_numbers *numbers, struct p2p_rowstate *state, i
 	return rc;
 }
 
-int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool parked,
+			  struct p2p_identity *out)
 {
 	struct p2p_claimants list = {0};
 	struct p2p_rowstate state;
@@ -158,7 +159,7 @@ int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_ide
 	if (!rc && !key.len) {
 		rc = P2P_ENOENT;
 		for (i = 0; i < list.count; i++)
-			if (list.items[i].in_table && list.items[i].shown == number) {
+			if ((parked || list.items[i].in_table) && list.items[i].shown == number) {
 				*out = list.items[i].identity;
 				rc = 0;
 			}
@@ -167,6 +168,16 @@ int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_ide
 	p2p_rowstate_deinit(&state);
 	p2p_buf_deinit(&key);
 	return rc;
+}
+
+int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+{
+	return claimants_find(numbers, number, false, out);
+}
+
+int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+{
+	return claimants_find(numbers, number, true, out);
 }
 
 int p2p_claimant_row_cmp(const void *a, const void *b)

@@ -1,0 +1,51 @@
+/* What the files of the plan share: plan.c (rows, UNIQUE), plan_foreign.c (FOREIGN KEY). */
+#ifndef P2P_CRDT_PLAN_PRIVATE_H
+#define P2P_CRDT_PLAN_PRIVATE_H
+
+#include "crdt/plan.h"
+
+struct p2p_plan_rows {
+	struct p2p_plan_row **items; /* owned by whoever has the list */
+	size_t count, cap;
+};
+
+/* A claim of a loaded row. */
+struct p2p_plan_entry {
+	struct p2p_plan_row *row;
+	struct p2p_id hash;
+	uint32_t next; /* index + 1 in the bucket */
+};
+
+struct p2p_plan_freed {
+	uint32_t table;
+	struct p2p_id hash;
+};
+
+struct p2p_plan {
+	struct p2p_plan_view view;
+	struct p2p_plan_row **rows; /* owned, in the order they came in */
+	size_t count, cap;
+	struct p2p_plan_row **buckets; /* owned */
+	size_t bucket_count;
+	struct p2p_plan_row **heap; /* owned: to be decided */
+	size_t heap_count, heap_cap;
+	struct p2p_plan_entry *claims; /* owned, with the buckets behind them */
+	uint32_t *claim_heads;
+	size_t claim_count, claim_cap, claim_buckets;
+	struct p2p_plan_freed *freed; /* owned */
+	size_t freed_count, freed_cap;
+	struct p2p_plan_row **list; /* owned: the answer */
+	size_t list_count;
+};
+
+/* NULL: not known to the plan. */
+struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, const void *key,
+				   size_t len);
+/* Known and loaded from now on. */
+int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
+		 struct p2p_plan_row **out) P2P_MUST_CHECK;
+int p2p_plan_push(struct p2p_plan_rows *list, struct p2p_plan_row *row) P2P_MUST_CHECK;
+/* After UNIQUE: which of the unique rows are visible. */
+int p2p_plan_foreign(struct p2p_plan *plan) P2P_MUST_CHECK;
+
+#endif
