@@ -56,17 +56,16 @@
 #define P2P_NAME_MAX	      64   /* bytes of a name for people */
 
 /* --- changesets (decisions 6, 8, 39, 46) ------------------------------------------------------ */
-#define P2P_SEGMENT_BYTES	(64 * 1024)
-#define P2P_SEGMENTS_MAX	16384
-#define P2P_CHANGESET_BYTES_MAX (1024ull * 1024 * 1024) /* 16 384 segments of 64 KiB */
-#define P2P_HEADER_BYTES_MAX	(768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
-#define P2P_DEPS_MAX		4096
-#define P2P_TABLES_MAX		1024
-#define P2P_COLUMNS_MAX		2000		      /* SQLITE_MAX_COLUMN of a default build */
-#define P2P_SLOTS_MAX		(4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
-#define P2P_KEY_COLUMNS_MAX	64
-#define P2P_REFERENCE_DEPTH_MAX 16 /* rows named by rows that are named by rows */
-* /
+#define P2P_SEGMENT_BYTES	  (64 * 1024)
+#define P2P_SEGMENTS_MAX	  16384
+#define P2P_CHANGESET_BYTES_MAX	  (1024ull * 1024 * 1024) /* 16 384 segments of 64 KiB */
+#define P2P_HEADER_BYTES_MAX	  (768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
+#define P2P_DEPS_MAX		  4096
+#define P2P_TABLES_MAX		  1024
+#define P2P_COLUMNS_MAX		  2000			/* SQLITE_MAX_COLUMN of a default build */
+#define P2P_SLOTS_MAX		  (4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
+#define P2P_KEY_COLUMNS_MAX	  64
+#define P2P_REFERENCE_DEPTH_MAX	  16 /* rows named by rows named by rows */
 #define P2P_ORIGINS_MAX		  4096
 #define P2P_VALUE_BYTES_MAX	  (256 * 1024 * 1024)
 #define P2P_RECORD_BYTES_MAX	  (512 * 1024 * 1024)
@@ -144,7 +143,7 @@
 #define P2P_WATCH_POLL_MS	 1000 /* the safety poll */
 #define P2P_NOTES_MAX		 256  /* peers whose last error is remembered */
 
-	_Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a frame");
+_Static_assert(P2P_FRAGMENT_MAX < P2P_FRAME_PLAIN_MAX, "a fragment fits into a frame");
 _Static_assert(P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX, "a segment fits into a message");
 _Static_assert(P2P_HEADER_BYTES_MAX + P2P_SEGMENT_BYTES * 2 < P2P_MESSAGE_MAX,
 	       "the greatest header and a segment fit into a message");
