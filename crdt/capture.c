@@ -40,6 +40,7 @@ int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture 
 	if (!capture)
 		return p2p_error_set(err, P2P_ENOMEM, "start capturing: out of memory");
 	capture->config = *config;
+	capture->numbering.members = 1;
 	p2p_overlay_init(&capture->overlay, hash_key);
 	p2p_touched_init(&capture->touched, hash_key);
 	p2p_rowstate_init(&capture->state);
@@ -243,6 +244,8 @@ int p2p_capture_fold(struct p2p_capture *capture, p2p_capture_changed changed, v
 
 void p2p_capture_fold_done(struct p2p_capture *capture, bool committed)
 {
-	if (committed)
-		p2p_overlay_clear(&capture->overlay);
+	if (!committed)
+		return;
+	p2p_overlay_clear(&capture->overlay);
+	p2p_capture_number_none(capture);
 }

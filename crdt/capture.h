@@ -49,12 +49,22 @@ void p2p_capture_reset(struct p2p_capture *capture);
 int p2p_capture_run(struct p2p_capture *capture, bool *out_more,
 		    struct p2p_error *err) P2P_MUST_CHECK;
 
+/* Who gives permanent numbers: the member's place among all, so that two do not take the same. */
+struct p2p_numbering {
+	uint32_t members, rank;
+	size_t most; /* rows at once */
+};
+
 struct p2p_freeze {
 	const struct p2p_dot *deps; /* merged since the author's previous changeset; borrowed */
 	size_t dep_count;
-	uint64_t now_ms;   /* stamps above it are lowered: nobody has seen them (decisions 42) */
-	size_t changesets; /* out: made */
-	bool more;	   /* out: as of p2p_capture_run() */
+	uint64_t now_ms; /* stamps above it are lowered: nobody has seen them (decisions 42) */
+	/* not NULL: own rows that show a temporary number get a permanent one */
+	const struct p2p_numbering *numbering;
+	size_t changesets;   /* out: made */
+	size_t numbered;     /* out: rows that got a number */
+	bool more;	     /* out: as of p2p_capture_run() */
+	bool numbering_more; /* out: there are more than `most` */
 };
 /* Captures and freezes everything, durable on return. After a failed commit the side log was
  * reopened and heads are re-read; try again. */
@@ -68,6 +78,8 @@ size_t p2p_capture_provisional(const struct p2p_capture *capture);
 size_t p2p_capture_turns(const struct p2p_capture *capture);
 /* Rows whose frozen changes are not folded into the file yet. */
 size_t p2p_capture_unfolded(const struct p2p_capture *capture);
+/* Rows have a number that they do not show until what they were given is folded. */
+bool p2p_capture_numbering(const struct p2p_capture *capture);
 /* Own head. */
 const struct p2p_vv_entry *p2p_capture_head(const struct p2p_capture *capture);
 /* Greatest stamp that this replica has made or merged. observe() after every merge. */

@@ -143,8 +143,13 @@ static int record_cells(const struct p2p_table *table, const struct item *item, 
 		memset(cell, 0, sizeof(*cell));
 		cell->column = i;
 		cell->tag = P2P_CELL_VALUE;
-		rc = p2p_value_column(&cell->value, stmt, column);
 		record->cell_count++;
+		if (capture_is_number(table, i)) {
+			cell->value.type = P2P_INTEGER;
+			cell->value.integer = row->number; /* it may show another */
+		} else {
+			rc = p2p_value_column(&cell->value, stmt, column);
+		}
 	}
 	return rc;
 }
@@ -358,9 +363,11 @@ static int freezing_run(struct freezing *f, struct p2p_error *err)
 	struct p2p_capture *capture = f->capture;
 	int rc = p2p_capture_scan(capture, &f->freeze->more);
 
-	p2p_capture_drop_finders(capture);
 	if (!rc)
 		rc = p2p_capture_displaced(capture);
+	if (!rc && f->freeze->numbering && !f->freeze->more)
+		rc = p2p_capture_number(capture, f->freeze);
+	p2p_capture_drop_finders(capture);
 	if (rc)
 		capture->stale = true;
 	if (!rc)
@@ -388,8 +395,8 @@ int p2p_capture_freeze(struct p2p_capture *capture, struct p2p_freeze *freeze,
 	int rc = 0;
 
 	p2p_require(!p2p_store_in_transaction(store));
-	freeze->changesets = 0;
-	freeze->more = false;
+	freeze->changesets = freeze->numbered = 0;
+	freeze->more = freeze->numbering_more = false;
 	if (capture->stale)
 		rc = p2p_capture_replay(capture);
 	if (rc)

@@ -42,6 +42,7 @@ static void replay_dead(struct replay *r, struct p2p_overlay_row *row)
 	p2p_rowstate_init(&row->state);
 	p2p_free(row->ordinals);
 	row->ordinals = NULL;
+	row->renumbered = false;
 }
 
 static void replay_cell(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
@@ -87,10 +88,20 @@ static int replay_birth(struct replay *r, struct p2p_overlay_row *row)
 	return rc;
 }
 
+/* Given a number by p2p_capture_number(): it shows that only once it is folded. */
+static int replay_renumbered(struct replay *r, struct p2p_overlay_row *row)
+{
+	int rc = p2p_store_temp_get(r->capture->config.store, r->table, row->key, row->key_len,
+				    &row->shown);
+
+	p2p_capture_number_given(r->capture, row);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 			const struct p2p_record *record)
 {
-	bool born = record->flags & P2P_RECORD_BORN;
+	bool born = record->flags & P2P_RECORD_BORN, numbered = row->renumbered;
 	size_t i;
 	int rc;
 
@@ -105,14 +116,19 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 		uint32_t column = record->cells[i].column;
 
 		column = column < r->map.count ? r->map.columns[column] : P2P_SCHEMAMAP_NONE;
-		if (column < r->table->column_count) /* else dropped since */
-			replay_cell(r, row, column, &record->cells[i].value);
+		if (column >= r->table->column_count)
+			continue; /* dropped since */
+		replay_cell(r, row, column, &record->cells[i].value);
+		numbered |= capture_is_number(r->table, column);
 	}
 	if (!rc && born && r->table->generated_identity) {
 		row->shown = row->number;
 		p2p_overlay_map(&r->capture->overlay, row, row->number);
 	}
-	row->number_changed |= born;
+	row->renumbered = !born && numbered;
+	row->number_changed |= born || numbered;
+	if (!rc && row->renumbered)
+		rc = replay_renumbered(r, row);
 	return rc;
 }
 
@@ -199,6 +215,7 @@ int p2p_capture_replay(struct p2p_capture *capture)
 	int rc = p2p_store_folded_get(capture->config.store, &folded_seq, &folded_journal);
 
 	p2p_overlay_clear(&capture->overlay);
+	p2p_capture_number_none(capture);
 	p2p_touched_clear(&capture->touched);
 	capture->turn_count = 0;
 	capture->provisional = 0;

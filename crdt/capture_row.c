@@ -53,8 +53,8 @@ int p2p_capture_key(const struct p2p_table *table, const struct p2p_overlay_row 
 	return 0;
 }
 
-static int finder_get(struct p2p_capture *capture, struct p2p_table *table,
-		      struct capture_finder **out)
+int p2p_capture_finder(struct p2p_capture *capture, struct p2p_table *table,
+		       struct capture_finder **out)
 {
 	struct capture_finder *finder, **grown;
 	size_t i;
@@ -100,7 +100,7 @@ static int row_of_number(struct p2p_capture *capture, struct p2p_table *table, i
 		p2p_buf_put(&capture->key, row->key, row->key_len);
 		return p2p_buf_error(&capture->key);
 	}
-	rc = finder_get(capture, table, &finder);
+	rc = p2p_capture_finder(capture, table, &finder);
 	if (!rc)
 		rc = p2p_claimants_at(&finder->numbers, number, &identity);
 	if (rc)
@@ -162,7 +162,7 @@ static void turns_glue(struct p2p_capture *capture, p2p_ordinal from, p2p_ordina
 		capture->turns[i - 1].cut = false;
 }
 
-static void row_provisional(struct p2p_capture *capture, struct p2p_overlay_row *row, bool is)
+void p2p_capture_provisional_set(struct p2p_capture *capture, struct p2p_overlay_row *row, bool is)
 {
 	if (row->provisional == is)
 		return;
@@ -173,8 +173,8 @@ static void row_provisional(struct p2p_capture *capture, struct p2p_overlay_row 
 		capture->provisional--;
 }
 
-static void cell_turn(struct p2p_capture *capture, struct p2p_overlay_row *row, uint32_t slot,
-		      p2p_ordinal ordinal)
+void p2p_capture_cell_turn(struct p2p_capture *capture, struct p2p_overlay_row *row, uint32_t slot,
+			   p2p_ordinal ordinal)
 {
 	turns_glue(capture, row->ordinals[slot], ordinal);
 	row->ordinals[slot] = ordinal;
@@ -258,9 +258,9 @@ static void life_begin(struct p2p_capture *capture, const struct p2p_table *tabl
 		if (capture->canonical[i])
 			row->ordinals[slot] = 0;
 		else
-			cell_turn(capture, row, slot, ordinal);
+			p2p_capture_cell_turn(capture, row, slot, ordinal);
 	}
-	row_provisional(capture, row, true);
+	p2p_capture_provisional_set(capture, row, true);
 }
 
 /* number: 0 for tables with keys. */
@@ -277,6 +277,8 @@ static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
 	life_begin(capture, table, row, ordinal);
 	if (table->generated_identity) {
 		row->number = number;
+		row->renumbered = false;
+		p2p_capture_number_taken(capture, table->number, number);
 		p2p_overlay_map(&capture->overlay, row, number);
 	}
 	return 0;
@@ -298,17 +300,17 @@ static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
 		if (!differs)
 			continue;
 		row->state.cells[slot].hash = capture->hashes[i];
-		cell_turn(capture, row, slot, ordinal);
+		p2p_capture_cell_turn(capture, row, slot, ordinal);
 	}
 	/* the record of a birth says all of the row */
 	for (i = 0; born && i < row->state.cell_count; i++)
 		if (row->ordinals[i])
-			cell_turn(capture, row, i, ordinal);
+			p2p_capture_cell_turn(capture, row, i, ordinal);
 	if (born) {
 		turns_glue(capture, row->life, ordinal);
 		row->life = ordinal;
 	}
-	row_provisional(capture, row, true);
+	p2p_capture_provisional_set(capture, row, true);
 	return 0;
 }
 
@@ -330,8 +332,9 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 	}
 	row->life = known ? ordinal : 0;
 	row->unpark = row->unpark && known;
+	row->renumbered = false;
 	row->number_changed = true;
-	row_provisional(capture, row, known);
+	p2p_capture_provisional_set(capture, row, known);
 }
 
 /* Is a row, captured and not frozen yet, still in the application's table? */

@@ -86,7 +86,7 @@ static bool turn_fits(const struct capture_turn *turn, int64_t ms)
 	return ms >= turn->first_ms && (uint64_t)ms - (uint64_t)turn->first_ms <= TURN_MS;
 }
 
-static int turn_for(struct p2p_capture *capture, int64_t ms, p2p_ordinal *out)
+int p2p_capture_turn(struct p2p_capture *capture, int64_t ms, p2p_ordinal *out)
 {
 	struct capture_turn *grown, *turn;
 	size_t cap;
@@ -126,7 +126,7 @@ static int scan_rows(struct p2p_capture *capture)
 	for (i = 0; i < capture->touched.count && !rc; i++) {
 		const struct p2p_touch *touch = &capture->touched.items[i];
 
-		rc = turn_for(capture, touch->last_ms, &ordinal);
+		rc = p2p_capture_turn(capture, touch->last_ms, &ordinal);
 		if (!rc)
 			rc = p2p_capture_row(capture,
 					     p2p_store_table_by_number(store, touch->table), touch,
@@ -155,6 +155,8 @@ int p2p_capture_scan(struct p2p_capture *capture, bool *out_more)
 	if (!rc)
 		rc = scan_rows(capture);
 	p2p_touched_clear(&capture->touched);
+	if (!rc && capture->given_twice)
+		rc = p2p_capture_number_again(capture);
 	if (rc)
 		return rc;
 	if (capture->turn_count)

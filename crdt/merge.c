@@ -428,6 +428,20 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table, int
 	return p2p_numbers_touch(&target->numbers, number);
 }
 
+bool p2p_merge_renumbered(struct p2p_merge *merge)
+{
+	bool noted = false;
+	size_t i;
+
+	for (i = 0; i < merge->target_count; i++) {
+		struct p2p_numbers *numbers = &merge->targets[i]->numbers;
+
+		noted |= numbers->noted && (!numbers->loaded || numbers->temp_count);
+		numbers->noted = false;
+	}
+	return noted;
+}
+
 struct touch_all {
 	struct p2p_merge *merge;
 	struct p2p_table *table;

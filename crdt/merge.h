@@ -64,6 +64,8 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table,
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
 /* Every number of a table that may be shown where it should not, and its parked rows. */
 int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
+/* Rows show temporary numbers that did not when this was asked last. After finish(). */
+bool p2p_merge_renumbered(struct p2p_merge *merge);
 /* Projects what apply and touch_number left to project; before the caller's commit. After a
  * rollback, before p2p_store_reopen() and after p2p_store_load() call p2p_merge_reset() instead: it
  * drops what is pending, statements and what is kept of tables. */

@@ -167,6 +167,7 @@ int p2p_numbers_note(struct p2p_numbers *numbers, const void *key, size_t key_le
 	rc = p2p_store_temp_set(numbers->app->store, numbers->app->table, key, key_len, shown);
 	if (!rc && !had)
 		numbers->temp_count++;
+	numbers->noted = true;
 	return rc;
 }
 

@@ -31,8 +31,9 @@ struct p2p_numbers {
 	int64_t *vacated; /* owned: temporary numbers that rows left */
 	size_t vacated_count, vacated_cap;
 	size_t temp_count; /* entries of p2p_temp */
-	bool loaded;	   /* temp_count is known */
-	bool sweep;	   /* entries of rows that died elsewhere may be there */
+	bool noted;  /* one was made, or a row that may have one was shown; who asks resets it */
+	bool loaded; /* temp_count is known */
+	bool sweep;  /* entries of rows that died elsewhere may be there */
 };
 
 void p2p_numbers_init(struct p2p_numbers *numbers, struct p2p_apptable *app,

@@ -32,6 +32,8 @@ struct p2p_overlay_row {
 	bool mapped;	     /* is in the number chain */
 	bool unpark;	     /* the application made a parked row visible again */
 	bool number_changed; /* tell the projection at fold */
+	bool renumbered;     /* was given another number, that it does not show yet */
+	bool number_taken;   /* renumbered, and the application took that number for another row */
 	bool provisional;    /* any provisional change */
 };
 

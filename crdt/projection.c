@@ -235,14 +235,20 @@ static int project_move(struct projection *projection)
 {
 	struct p2p_numbers *numbers = projection->numbers;
 	struct p2p_claimants list = {0};
+	int64_t used = 0;
 	size_t i;
 	int rc = project_movers(projection, &list);
 
 	if (!rc)
 		rc = claimants_move(numbers, &list);
-	for (i = 0; i < list.count && !rc; i++)
+	for (i = 0; i < list.count && !rc; i++) {
 		if (list.items[i].loser)
 			rc = p2p_claimant_note(numbers, &list.items[i], list.items[i].target);
+		if (list.items[i].target > used)
+			used = list.items[i].target;
+	}
+	if (!rc && used > 0)
+		rc = p2p_store_number_used(numbers->app->store, numbers->app->table, used);
 	p2p_free(list.items);
 	return rc;
 }

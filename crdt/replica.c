@@ -249,6 +249,7 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 	}
 	replica->project_due = p2p_store_meta_get_u64(replica->store, "project", &due) == 0 && due;
 	replica->again_due = true;     /* whatever waits: one look */
+	replica->numbers_due = true;   /* the process may have ended before they were given */
 	replica->displaced_due = true; /* and for what went unseen before the process ended */
 	sync_ready(replica); /* the log may hold what was not merged when the process ended */
 	return 0;
@@ -504,6 +505,8 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 	}
 	p2p_vv_digest(&replica->merged, &out->digest);
 	out->looking = replica->displaced_due;
+	out->numbering = replica->numbers_due ||
+			 (replica->capture && p2p_capture_numbering(replica->capture));
 	out->waiting = p2p_store_waiting_count(replica->store);
 	out->parked = p2p_store_parked_count(replica->store);
 	out->hold_us_max = replica->hold_us[0] > replica->hold_us[1] ? replica->hold_us[0]

@@ -123,6 +123,7 @@ struct p2p_replica_status {
 	uint64_t journal; /* local changes not frozen: journalled or provisional */
 	uint64_t waiting, parked, conflicts;
 	bool looking; /* rows that INSERT OR REPLACE pushed out are looked for, once a peer is up */
+	bool numbering;		/* rows of ours that lost their number get another one */
 	uint64_t merge_pending; /* changesets complete in the log, not merged */
 	uint64_t hold_us_max;	/* longest hold of the write lock in the last minute */
 	int last_error;		/* of step or poll; 0 when the last went well */

@@ -99,9 +99,11 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 		return 0;
 	freeze.dep_count = deps_collect(replica);
 	freeze.now_ms = now_limit(replica);
+	freeze.numbering = replica->numbering;
 	rc = p2p_capture_freeze(replica->capture, &freeze, err);
 	if (!rc)
 		replica->more = freeze.more;
+	replica->numbering_more = freeze.numbering_more || (replica->more && freeze.numbering);
 	if (out_changesets)
 		*out_changesets = freeze.changesets;
 	/* also one whose commit seemed to fail, and is in the log all the same */

@@ -109,6 +109,7 @@ int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 	rc = p2p_store_commit(replica->store, err);
 	if (!rc) {
 		p2p_capture_fold_done(replica->capture, true);
+		p2p_replica_numbers_note(replica);
 		replica->project_due = false;
 		return 0;
 	}
@@ -390,6 +391,29 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 	return rc;
 }
 
+static int numbers_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+			struct p2p_error *err)
+{
+	bool pending = p2p_capture_numbering(replica->capture), beside, busy, is_moment;
+	uint64_t again;
+	int rc;
+
+	if (!replica->numbers_due && !pending)
+		return 0;
+	busy = replica->merged_at.ms && now.ms - replica->merged_at.ms < BUSY_INTERVAL_MS &&
+	       now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS;
+	is_moment = pending && !busy && moment(replica, now, &beside);
+	rc = p2p_replica_numbers_turn(replica, is_moment, &again, err);
+	if (is_moment && !p2p_capture_numbering(replica->capture)) {
+		replica->merged_at = now;
+		if (beside)
+			replica->beside_at = now;
+	}
+	if (again != UINT64_MAX)
+		sooner(next, now.ms + again);
+	return rc;
+}
+
 /* With a live peer only: what nobody hears of needs no look. */
 static int displaced_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 			  struct p2p_error *err)
@@ -493,6 +517,8 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 		rc = merge_turn(replica, now, next, err);
 	if (!rc)
 		rc = again_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = numbers_turn(replica, now, next, err);
 	if (!rc && !replica->more)
 		rc = fold_turn(replica, now, next, err);
 	if (!rc && !replica->more)

@@ -1,6 +1,7 @@
 /* What the files of a replica share: replica.c (life, state), replica_identity.c (founding, the
  * replica id, the mark), replica_records.c (membership and schema records), replica_tables.c
  * (enable, disable, rescan), replica_capture.c (local changes), replica_merge.c (remote changes),
+ * replica_numbers.c (permanent numbers),
  * replica_log.c (the side log as the sync engine sees it), replica_verify.c. */
 #ifndef P2P_CRDT_REPLICA_PRIVATE_H
 #define P2P_CRDT_REPLICA_PRIVATE_H
@@ -51,6 +52,7 @@ struct p2p_replica {
 	bool seal_due;	    /* a session came up: what was written offline is sealed for it */
 	bool displaced_due; /* rows may have gone through a UNIQUE index, unseen */
 	bool again_due;	    /* schema records came: what waited for them is merged again */
+	bool numbers_due;   /* rows of ours may show temporary numbers */
 	bool project_due;   /* own changes were folded without it: meta "project" */
 	bool leave_id;	    /* a peer proved that this id went on elsewhere */
 	bool broken;	    /* local trouble: what is in memory may not be what is in the files */
@@ -62,9 +64,12 @@ struct p2p_replica {
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
 	struct p2p_time beside_at;     /* last commit while a reader was there */
 	struct p2p_time merged_at;     /* last commit of a merge */
+	struct p2p_time numbers_at;    /* numbers_due since */
 	struct p2p_time checkpoint_at; /* not again before */
 	uint64_t hold_us[2];	       /* longest hold of the lock in this and the last minute */
 	uint64_t hold_minute;
+	const struct p2p_numbering *numbering; /* the next seal gives numbers; borrowed */
+	bool numbering_more;		       /* it did not come to all */
 	uint64_t adopted;  /* changes of schema records whose tables were looked at */
 	bool refused_told; /* that records were refused for want of room */
 	int last_error;
@@ -135,6 +140,13 @@ int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
 
 /* p2p_body_reader_next() of ctx, as struct p2p_merge_source wants it. */
 int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len) P2P_MUST_CHECK;
+
+/* replica_numbers.c: rows of ours that show a temporary number get a permanent one. */
+/* After a commit of what was merged or folded. */
+void p2p_replica_numbers_note(struct p2p_replica *replica);
+/* moment: this is one to commit in the application's file. *out_again_ms: until the next turn. */
+int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t *out_again_ms,
+			     struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
  * is at rest and all is folded. P2P_EBUSY: later. */

@@ -304,8 +304,10 @@ static int rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 		return rc;
 	target->rows++;
 	rc = cells_settle(work, target, key, true);
-	if (!rc && (work->state.flags & P2P_ROW_PARKED))
+	if (!rc && (work->state.flags & P2P_ROW_PARKED)) {
+		target->numbers.noted = true; /* its author gives it a permanent number now */
 		rc = p2p_parked_drop(work, target);
+	}
 	work->state.flags &= (uint8_t)~P2P_ROW_PARKED;
 	return rc;
 }

@@ -185,6 +185,14 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 int p2p_store_numbers_in_doubt(struct p2p_store *store, const struct p2p_table *table,
 			       int (*each)(void *ctx, int64_t number), void *ctx) P2P_MUST_CHECK;
 
+/* The greatest number of a table, at least 0: claimed by a live row, shown, or given by
+ * AUTOINCREMENT. used: AUTOINCREMENT gives it to no other row, also when its row is gone; in a
+ * write transaction. */
+int p2p_store_number_top(struct p2p_store *store, const struct p2p_table *table,
+			 int64_t *out) P2P_MUST_CHECK;
+int p2p_store_number_used(struct p2p_store *store, const struct p2p_table *table,
+			  int64_t number) P2P_MUST_CHECK;
+
 /* Hash of what a DEFAULT with this text gives in a column of that affinity. A text of anybody's:
  * nothing of it reaches a file. P2P_ENOMEM. */
 int p2p_store_default_of(const char *text, char affinity, const struct p2p_hash_key *key,

@@ -39,6 +39,8 @@ static const char *missing(struct p2p_node *node, const struct p2p_wait *wait, c
 		p2p_replica_look_now(node->replica);
 		return "rows that INSERT OR REPLACE pushed out are looked for";
 	}
+	if (status.numbering)
+		return "rows that lost their number are being given another one";
 	if (status.merge_pending)
 		return "changes of others are not merged yet";
 	return NULL;

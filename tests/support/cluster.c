@@ -565,7 +565,7 @@ static bool settled(struct cluster *cluster)
 		if (!node->replica)
 			continue;
 		check("status", p2p_replica_status(node->replica, &status), NULL);
-		if (status.journal || status.merge_pending)
+		if (status.journal || status.merge_pending || status.numbering)
 			return false;
 		if (!first && p2p_hash_cmp(&digest, &status.digest) != 0)
 			return false;
