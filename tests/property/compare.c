@@ -73,17 +73,11 @@ static const char *compare_row(const struct twin_row *row, struct p2p_apptable *
 	const char *differs = NULL;
 	struct p2p_cells cells;
 	uint32_t i;
-	int rc = 0;
 
-	memset(&key[0], 0, sizeof(key[0]));
-	key[0].type = P2P_INTEGER;
-	key[0].integer = row->number;
-	if (!table->generated_identity)
-		rc = p2p_identity_key_values(table, row->identity.key, row->identity.key_len, key);
+	for (i = 0; i < table->key_count; i++)
+		key[i] = row->seen[table->key[i]];
 	p2p_cells_init(&cells);
-	if (!rc)
-		rc = p2p_apptable_read(app, key, &cells);
-	if (rc)
+	if (p2p_apptable_read(app, key, &cells))
 		differs = "a row that the twin shows is not in the table";
 	for (i = 0; !differs && i < row->table->column_count; i++)
 		if (!p2p_value_equal(&row->seen[i], &cells.values[i]))

@@ -1,4 +1,4 @@
-/* The rules, tried on the twin alone: projection [HISTORIES] [SEED]
+/* The rules, tried on the twin alone and on the product: projection [HISTORIES] [SEED] [MODE]
  *
  * Two to four replicas whose applications write only through the tables that they show (with
  * keys, UNIQUE constraints, foreign keys, a counter), some of them without foreign keys. Each makes
@@ -10,8 +10,10 @@
  *   - equal sets of changesets give equal tables, in whatever order they came;
  *   - giving permanent numbers ends.
  *
- * So the rules are possible; that the product keeps them is for tests/property/laws.c and others.
- * A failure prints the seed: projection 1 SEED runs that history alone. */
+ * So the rules are possible. MODE says what else is done: nothing (rules); product: a file merges
+ * what each twin merges, and is compared with it, now and then and at the end; orders: histories
+ * are small, and their changesets are given to a file in every order that there is.
+ * A failure prints the seed: projection 1 SEED MODE runs that history alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +21,20 @@
 
 #include "proto/check.h"
 #include "tests/property/author.h"
+#include "tests/property/product.h"
 
-#define NODES_MAX   4
+#define NODES_MAX   PRODUCT_NODES_MAX
 #define CHANGES_MAX 256
 #define STEPS_MAX   60
 #define ROUNDS_MAX  8
+#define ORDERS_MAX  5 /* changesets of a history whose orders are all tried */
+
+enum mode { RULES, PRODUCT, ORDERS };
 
 struct world {
+	enum mode mode;
+	struct product product;
+
 	struct kit_mesh mesh;
 	struct sheet sheet;
 	struct author authors[NODES_MAX];
@@ -41,8 +50,10 @@ struct world {
 
 static struct twin_table tables[SHEET_TABLES];
 
-static _Noreturn void fail(const struct world *world, const char *what)
+static _Noreturn void fail(struct world *world, uint32_t node, const char *what)
 {
+	if (world->mode != RULES)
+		product_tell(&world->product, node, &world->authors[node].twin);
 	(void)fprintf(stderr, "projection: seed %llu (%zu replicas): %s\n",
 		      (unsigned long long)world->seed, world->node_count, what);
 	exit(1);
@@ -117,6 +128,23 @@ static const char *write_kept(struct world *world, struct author *author, const 
 	return found < after->count ? "a row is not there after the write" : NULL;
 }
 
+/* Everything that a replica merges, its file merges too. */
+static void merge_into_file(struct world *world, uint32_t node, size_t change)
+{
+	if (world->mode == PRODUCT)
+		product_deliver(&world->product, node, &world->changes[change]);
+}
+
+static void compare_file(struct world *world, uint32_t node)
+{
+	const char *differs = NULL;
+
+	if (world->mode == PRODUCT)
+		differs = product_compare(&world->product, node, &world->authors[node].twin);
+	if (differs)
+		fail(world, node, differs);
+}
+
 static void deliver(struct world *world, uint32_t node, size_t change)
 {
 	struct author *author = &world->authors[node];
@@ -125,13 +153,17 @@ static void deliver(struct world *world, uint32_t node, size_t change)
 	author_merge(&author->twin, &world->changes[change]);
 	if (world->changes[change].header.stamp.value > author->stamp)
 		author->stamp = world->changes[change].header.stamp.value;
+	merge_into_file(world, node, change);
 }
 
 static void change_made(struct world *world, uint32_t node)
 {
-	world->has[node][world->change_count] = true;
-	world->author[world->change_count++] = (uint8_t)node;
+	size_t at = world->change_count++;
+
 	p2p_require(world->change_count < CHANGES_MAX);
+	world->has[node][at] = true;
+	world->author[at] = (uint8_t)node;
+	merge_into_file(world, node, at);
 }
 
 static void write_some(struct world *world, uint32_t node)
@@ -145,7 +177,7 @@ static void write_some(struct world *world, uint32_t node)
 	twin_copy(&before, &author->twin);
 	broken = sheet_fill(&world->sheet, &author->twin);
 	if (broken)
-		fail(world, broken);
+		fail(world, node, broken);
 	sheet_write(&world->sheet, &world->rng, careless);
 	if (author_write(author, &world->mesh, &world->sheet.after, &world->rng,
 			 &world->changes[world->change_count])) {
@@ -153,7 +185,7 @@ static void write_some(struct world *world, uint32_t node)
 		world->written++;
 		broken = careless ? NULL : write_kept(world, author, &before);
 		if (broken)
-			fail(world, broken);
+			fail(world, node, broken);
 	}
 	twin_deinit(&before);
 }
@@ -207,12 +239,12 @@ static void compare(struct world *world, size_t node)
 	size_t i;
 
 	if (first->count != other->count)
-		fail(world, "replicas know different rows");
+		fail(world, (uint32_t)node, "replicas know different rows");
 	for (i = 0; i < first->count; i++) {
 		row = twin_find(other, (uint32_t)(first->rows[i].table - tables),
 				&first->rows[i].identity);
 		if (!row || !rows_equal(&first->rows[i], row))
-			fail(world, "replicas show different rows");
+			fail(world, (uint32_t)node, "replicas show different rows");
 	}
 }
 
@@ -265,12 +297,32 @@ static void settle(struct world *world)
 			renumber(world, node);
 	}
 	if (round == ROUNDS_MAX)
-		fail(world, "giving permanent numbers does not end");
+		fail(world, 0, "giving permanent numbers does not end");
 	broken = sheet_fill(&world->sheet, &world->authors[0].twin);
 	if (broken)
-		fail(world, broken);
+		fail(world, 0, broken);
 	if (sheet_dangling(&world->sheet) > loose_shown(&world->authors[0].twin))
-		fail(world, "a reference dangles that is not loose");
+		fail(world, 0, "a reference dangles that is not loose");
+}
+
+/* The files at the end. */
+static void settle_files(struct world *world)
+{
+	const char *differs = NULL;
+	uint32_t node;
+
+	for (node = 0; node < world->node_count; node++)
+		compare_file(world, node);
+	if (world->mode == PRODUCT)
+		differs = product_equal(&world->product, (uint32_t)world->node_count,
+					loose_shown(&world->authors[0].twin));
+	if (world->mode == ORDERS && world->change_count <= ORDERS_MAX)
+		differs = product_orders(&world->product, world->changes, world->change_count,
+					 &world->authors[0].twin);
+	if (differs)
+		fail(world, 0, differs);
+	if (world->mode != RULES)
+		product_clear(&world->product);
 }
 
 static void count(struct world *world)
@@ -304,7 +356,8 @@ static void history(struct world *world, uint64_t seed)
 		world->authors[i].rank = i;
 		world->authors[i].members = (uint32_t)world->node_count;
 	}
-	for (steps = 5 + pick(world, STEPS_MAX - 5); steps; steps--) {
+	steps = 5 + pick(world, world->mode == ORDERS ? 5 : STEPS_MAX - 5);
+	for (; steps && (world->mode != ORDERS || world->change_count < ORDERS_MAX); steps--) {
 		node = pick(world, (uint32_t)world->node_count);
 		if (pick(world, 10) < 7)
 			write_some(world, node);
@@ -312,8 +365,11 @@ static void history(struct world *world, uint64_t seed)
 			pull(world, node, 1 + pick(world, 4) * pick(world, 8));
 		if (pick(world, 8) == 0)
 			renumber(world, node);
+		if (pick(world, 8) == 0)
+			compare_file(world, node);
 	}
 	settle(world);
+	settle_files(world);
 	count(world);
 	for (i = 0; i < world->node_count; i++)
 		author_deinit(&world->authors[i]);
@@ -338,8 +394,9 @@ static void world_init(struct world *world)
 	kit_mesh_init(&world->mesh);
 	memcpy(tables, sheet_tables, sizeof(tables));
 	for (t = 0; t < SHEET_TABLES; t++) {
-		(void)kit_mesh_table(&world->mesh, tables[t].name, tables[t].generated,
-				     sheet_columns[t], tables[t].column_count);
+		(void)kit_mesh_counting(&world->mesh, tables[t].name, tables[t].generated,
+					sheet_columns[t], tables[t].column_count,
+					tables[t].counters);
 		tables[t].id = world->mesh.table[t];
 		for (u = 0; u < TWIN_UNIQUES_MAX; u++) {
 			tables[t].uniques[u].id = tables[t].id;
@@ -347,6 +404,8 @@ static void world_init(struct world *world)
 		}
 	}
 	sheet_init(&world->sheet);
+	if (world->mode != RULES)
+		product_init(&world->product, &world->mesh);
 }
 
 int main(int argc, char **argv)
@@ -358,6 +417,8 @@ int main(int argc, char **argv)
 
 	if (!world)
 		return 1;
+	if (argc > 3)
+		world->mode = strcmp(argv[3], "orders") == 0 ? ORDERS : PRODUCT;
 	world_init(world);
 	for (i = 0; i < histories; i++)
 		history(world, seed + i);
@@ -369,6 +430,16 @@ int main(int argc, char **argv)
 		(unsigned long long)world->sheet.statements, (unsigned long long)world->shown,
 		(unsigned long long)world->parked, (unsigned long long)world->yields,
 		(unsigned long long)world->renumbered, (unsigned long long)world->loose);
+	if (world->mode != RULES) {
+		(void)printf("product: %llu comparisons with the twin, %llu rows shown, %llu "
+			     "parked, %llu with a temporary number, %llu orders\n",
+			     (unsigned long long)world->product.compared,
+			     (unsigned long long)world->product.counts.shown,
+			     (unsigned long long)world->product.counts.parked,
+			     (unsigned long long)world->product.counts.temporary,
+			     (unsigned long long)world->product.orders);
+		product_deinit(&world->product);
+	}
 	sheet_deinit(&world->sheet);
 	kit_mesh_deinit(&world->mesh);
 	free(world);

@@ -122,6 +122,12 @@ static void mesh_note(struct kit_mesh *mesh, uint32_t table, const struct p2p_id
 uint32_t kit_mesh_table(struct kit_mesh *mesh, const char *name, bool generated,
 			const char *const *columns, size_t count)
 {
+	return kit_mesh_counting(mesh, name, generated, columns, count, 0);
+}
+
+uint32_t kit_mesh_counting(struct kit_mesh *mesh, const char *name, bool generated,
+			   const char *const *columns, size_t count, uint32_t counters)
+{
 	P2p__V1__Schema schema;
 	P2p__V1__Column column[16], *pointers[16];
 	struct p2p_id ids[16];
@@ -141,6 +147,13 @@ uint32_t kit_mesh_table(struct kit_mesh *mesh, const char *name, bool generated,
 		column[i].id = p2p_field(ids[i].bytes, P2P_ID_BYTES);
 		(void)snprintf(names[i], sizeof(names[i]), "%s", columns[i]);
 		column[i].name = names[i];
+		if (counters >> i & 1) {
+			struct p2p_choice *choice = &mesh->counters[at][mesh->counter_count[at]++];
+
+			p2p_require(mesh->counter_count[at] <= p2p_array_len(mesh->counters[at]));
+			column[i].flags = choice->flags = P2P_COLUMN_COUNTER;
+			choice->column = ids[i];
+		}
 		pointers[i] = &column[i];
 	}
 	schema.format = 1;
@@ -190,6 +203,17 @@ static const char *kit_dir(void)
 	return dir && *dir ? dir : "/tmp";
 }
 
+static void node_enable(struct kit_node *node, size_t table)
+{
+	struct kit_mesh *mesh = node->mesh;
+	struct p2p_enabling enabling = {.name = mesh->name[table], .present = P2P_PRESENT_NONE};
+	struct p2p_error err = {0};
+
+	enabling.choices = mesh->counters[table];
+	enabling.choice_count = mesh->counter_count[table];
+	kit_check("enable", p2p_store_enable_as(node->store, &enabling, &err), &err);
+}
+
 void kit_node_init(struct kit_node *node, struct kit_mesh *mesh, const char *sql)
 {
 	struct p2p_store_config config = {0};
@@ -214,9 +238,7 @@ void kit_node_init(struct kit_node *node, struct kit_mesh *mesh, const char *sql
 	kit_check("setup", p2p_store_setup(node->store, &err), &err);
 	kit_check("load", p2p_store_load(node->store, &err), &err);
 	for (i = 0; i < mesh->table_count; i++)
-		kit_check("enable",
-			  p2p_store_enable(node->store, mesh->name[i], P2P_PRESENT_NONE, &err),
-			  &err);
+		node_enable(node, i);
 	kit_check("commit", p2p_store_commit(node->store, &err), &err);
 	kit_check("load", p2p_store_load(node->store, &err), &err);
 	merge.store = node->store;

@@ -16,6 +16,8 @@ struct kit_mesh {
 	struct p2p_id table[KIT_TABLES_MAX];
 	char name[KIT_TABLES_MAX][32];
 	uint32_t columns[KIT_TABLES_MAX];
+	struct p2p_choice counters[KIT_TABLES_MAX][2];
+	size_t counter_count[KIT_TABLES_MAX];
 	size_t table_count;
 	uint8_t secret[64];
 	struct p2p_signer signer;
@@ -36,6 +38,9 @@ void kit_mesh_deinit(struct kit_mesh *mesh);
 /* Adds the schema record of a table: its columns in the order given. Returns its index. */
 uint32_t kit_mesh_table(struct kit_mesh *mesh, const char *name, bool generated,
 			const char *const *columns, size_t count);
+/* The same with counters: a set of columns. */
+uint32_t kit_mesh_counting(struct kit_mesh *mesh, const char *name, bool generated,
+			   const char *const *columns, size_t count, uint32_t counters);
 
 /* Forgets the rows seen. */
 void kit_mesh_forget(struct kit_mesh *mesh);
