@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/conflicts.h"
 #include "crdt/hlc.h"
 #include "crdt/parked.h"
 #include "crdt/rowmerge.h"
@@ -26,7 +27,10 @@ struct p2p_merge {
 	struct p2p_schemamap *maps; /* owned */
 	const struct p2p_table **map_tables;
 	size_t map_count;
-	struct p2p_cell *cells; /* owned: of the record that is being merged */
+	struct p2p_cell *cells;	    /* owned: of the record that is being merged */
+	struct p2p_lost_cell *lost; /* owned */
+	struct p2p_seen seen;
+	bool again; /* what is merged was merged before */
 	struct p2p_rowwork work, spare;
 	struct p2p_buf scratch, texts;
 	struct merge_entry *entries; /* owned: of the changeset that is being merged */
@@ -44,13 +48,15 @@ int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 		return P2P_ENOMEM;
 	merge->config = *config;
 	merge->cells = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*merge->cells));
+	merge->lost = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*merge->lost));
+	p2p_seen_init(&merge->seen);
 	merge->maps = p2p_calloc(MERGE_MAPS_MAX, sizeof(*merge->maps));
 	merge->map_tables = p2p_calloc(MERGE_MAPS_MAX, sizeof(*merge->map_tables));
 	p2p_rowwork_init(&merge->work);
 	p2p_rowwork_init(&merge->spare);
 	p2p_buf_init(&merge->scratch, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&merge->texts, (size_t)P2P_COLUMNS_MAX * P2P_NUMBER_TEXT_BYTES);
-	if (!merge->cells || !merge->maps || !merge->map_tables) {
+	if (!merge->cells || !merge->lost || !merge->maps || !merge->map_tables) {
 		p2p_merge_free(merge);
 		return P2P_ENOMEM;
 	}
@@ -78,6 +84,7 @@ void p2p_merge_reset(struct p2p_merge *merge)
 	for (i = 0; i < merge->map_count; i++)
 		p2p_schemamap_deinit(&merge->maps[i]);
 	merge->map_count = 0;
+	p2p_seen_deinit(&merge->seen);
 	(void)sqlite3_finalize(merge->version); /* its error was seen at the step */
 	merge->version = NULL;
 	merge->schema_version = 0;
@@ -94,6 +101,7 @@ void p2p_merge_free(struct p2p_merge *merge)
 	p2p_buf_deinit(&merge->scratch);
 	p2p_buf_deinit(&merge->texts);
 	p2p_free(merge->cells);
+	p2p_free(merge->lost);
 	p2p_free(merge->maps);
 	p2p_free(merge->map_tables);
 	p2p_free(merge->entries);
@@ -331,6 +339,9 @@ static int record_known(const struct raw_record *raw, const struct p2p_record *r
 	m.spare = &merge->spare;
 	m.scratch = &merge->scratch;
 	m.texts = &merge->texts;
+	m.authority = merge->config.authority;
+	m.seen = merge->again || !merge->config.stamp_of ? NULL : &merge->seen;
+	m.lost = merge->lost;
 	p2p_buf_reset(&merge->texts);
 	rc = record_clock(raw, record, &m.clock);
 	if (!rc && (record->table >= raw->header->table_count ||
@@ -395,6 +406,10 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 	rc = merge_refresh(merge);
 	if (!rc)
 		rc = entries_begin(merge, header->table_count);
+	merge->again = source->again;
+	if (!rc && !source->again)
+		rc = p2p_seen_note(&merge->seen, merge->config.store, header,
+				   merge->config.stamp_of, merge->config.stamp_ctx);
 	while (!rc) {
 		rc = source->next(source->ctx, &raw.data, &raw.len);
 		if (rc || !raw.data)
@@ -494,5 +509,7 @@ int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 	p2p_require(p2p_store_in_transaction(merge->config.store));
 	for (i = 0; i < merge->target_count && !rc; i++)
 		rc = target_finish(merge, merge->targets[i]);
+	if (!rc)
+		rc = p2p_seen_save(&merge->seen, merge->config.store);
 	return rc ? merge_error(merge, err, rc, "project merged rows") : 0;
 }

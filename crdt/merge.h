@@ -20,6 +20,7 @@
 
 #include "crdt/authority.h"
 #include "crdt/changeset.h"
+#include "crdt/seen.h"
 #include "crdt/sidelog.h"
 #include "crdt/store.h"
 
@@ -29,6 +30,8 @@ struct p2p_merge_config {
 	struct p2p_store *store;	       /* all borrowed for the merge's life */
 	const struct p2p_authority *authority; /* schema records by hash */
 	const struct p2p_log *log;
+	p2p_seen_stamp stamp_of; /* NULL: what loses is not listed */
+	void *stamp_ctx;
 };
 
 struct p2p_merge_counts {

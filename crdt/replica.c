@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "crdt/apptable.h"
+#include "crdt/conflicts.h"
 #include "crdt/replica_private.h"
 #include "proto/check.h"
 #include "proto/mem.h"
@@ -226,7 +227,11 @@ static int begin_sync(struct p2p_replica *replica)
 
 int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
-	struct p2p_merge_config merge = {replica->store, replica->authority, replica->config.log};
+	struct p2p_merge_config merge = {.store = replica->store,
+					 .authority = replica->authority,
+					 .log = replica->config.log,
+					 .stamp_of = p2p_replica_stamp_of,
+					 .stamp_ctx = replica};
 	uint64_t due = 0;
 	int rc = begin_capture(replica, err);
 
@@ -509,6 +514,7 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 			 (replica->capture && p2p_capture_numbering(replica->capture));
 	out->waiting = p2p_store_waiting_count(replica->store);
 	out->parked = p2p_store_parked_count(replica->store);
+	out->conflicts = p2p_conflicts_count(replica->store);
 	out->hold_us_max = replica->hold_us[0] > replica->hold_us[1] ? replica->hold_us[0]
 								     : replica->hold_us[1];
 	out->last_error = replica->last_error;

@@ -86,6 +86,10 @@ int p2p_replica_rescan(struct p2p_replica *replica, const char *const *names, si
 /* What was committed to the database survives a power cut afterwards (fdatasync of its WAL).
  * P2P_EIO, P2P_EFULL, P2P_EBUSY. */
 int p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* Writes the lost side of a conflict back as a new local change. As p2p_conflicts_restore(), and
+ * P2P_ESTATE, P2P_EBUSY. */
+int p2p_replica_restore(struct p2p_replica *replica, int64_t conflict,
+			struct p2p_error *err) P2P_MUST_CHECK;
 /* Captures and freezes what is journalled (vector, wait, verify, before a session's first Changes).
  */
 int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;

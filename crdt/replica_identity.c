@@ -327,7 +327,9 @@ static int old_apply_from(struct p2p_replica *replica, uint64_t seq, uint64_t la
  * log, as if it were another's. */
 static int bring_back(struct p2p_replica *replica, struct p2p_error *err)
 {
-	struct p2p_merge_config config = {replica->store, replica->authority, replica->config.log};
+	struct p2p_merge_config config = {.store = replica->store,
+					  .authority = replica->authority,
+					  .log = replica->config.log};
 	struct p2p_vv_entry head;
 	struct p2p_stored stored;
 	uint64_t folded = 0;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crdt/conflicts.h"
 #include "crdt/replica_private.h"
 #include "proto/check.h"
 
@@ -18,6 +19,7 @@
 #define CHECKPOINT_WAIT_MS     1000 /* while a reader keeps the frames */
 #define CHECKPOINT_RETRY_MS    5
 #define CHECKPOINT_FRAMES_LATE 900 /* not later than the application's own */
+#define CONFLICTS_EXPIRE_MS    3600000
 #define SEAL_TRIES	       4
 
 /* --- fold ------------------------------------------------------------------------------------- */
@@ -98,10 +100,22 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 	return rc;
 }
 
+static int conflicts_expire(struct p2p_replica *replica)
+{
+	uint64_t now = p2p_env_now(replica->config.env).ms;
+
+	if (replica->expired_ms && now - replica->expired_ms < CONFLICTS_EXPIRE_MS)
+		return 0;
+	replica->expired_ms = now ? now : 1;
+	return p2p_conflicts_expire(replica->store);
+}
+
 int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 {
 	int rc = p2p_merge_finish(replica->merge, err);
 
+	if (!rc)
+		rc = conflicts_expire(replica);
 	if (rc) {
 		p2p_replica_abort_fold(replica);
 		return rc;

@@ -70,8 +70,9 @@ struct p2p_replica {
 	uint64_t hold_minute;
 	const struct p2p_numbering *numbering; /* the next seal gives numbers; borrowed */
 	bool numbering_more;		       /* it did not come to all */
-	uint64_t adopted;  /* changes of schema records whose tables were looked at */
-	bool refused_told; /* that records were refused for want of room */
+	uint64_t adopted;    /* changes of schema records whose tables were looked at */
+	bool refused_told;   /* that records were refused for want of room */
+	uint64_t expired_ms; /* when old conflicts were dropped last */
 	int last_error;
 	char last_error_text[256];
 };
@@ -165,6 +166,9 @@ int p2p_replica_again_turn(struct p2p_replica *replica, bool *out_more,
 			   struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_log.c */
+/* As p2p_seen_stamp; ctx: the replica. */
+int p2p_replica_stamp_of(void *ctx, const struct p2p_id *replica, uint64_t seq,
+			 struct p2p_hlc *out) P2P_MUST_CHECK;
 struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica);
 
 /* crdt/replica_order.c: the names with parents before children; out: room for count. */

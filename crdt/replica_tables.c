@@ -2,6 +2,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/conflicts.h"
 #include "crdt/replica_private.h"
 #include "crdt/schemamap.h"
 #include "proto/check.h"
@@ -403,6 +404,19 @@ int p2p_replica_rescan(struct p2p_replica *replica, const char *const *names, si
 		replica->more = true;
 	}
 	return rc;
+}
+
+int p2p_replica_restore(struct p2p_replica *replica, int64_t conflict, struct p2p_error *err)
+{
+	int rc;
+
+	if (!replica->capture)
+		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
+	rc = change_begin(replica, err);
+	if (rc)
+		return rc;
+	rc = p2p_conflicts_restore(replica->store, conflict, err);
+	return change_end(replica, rc, err);
 }
 
 /* New columns are in the schema record before a row with them is captured. */

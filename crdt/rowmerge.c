@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "crdt/conflicts.h"
 #include "proto/check.h"
 
 /* --- cells ----------------------------------------------------------------------------------- */
@@ -74,6 +75,7 @@ static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 		return rc;
 	if (order < 0) {
 		m->counts->cells_lost++;
+		p2p_conflicts_note(m, column, value, true);
 		return 0;
 	}
 	if (order == 0) {
@@ -83,6 +85,8 @@ static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 	}
 	if (rc || !wins)
 		return rc;
+	if (order > 0 && cell->stamp)
+		p2p_conflicts_note(m, column, value, false);
 	cell->stamp = m->clock.stamp.value;
 	cell->replica = m->replica;
 	p2p_cells_set(&work->cells, column, value);
@@ -221,7 +225,9 @@ static int row_dead(struct p2p_rowmerge *m)
 		if (rc || order <= 0)
 			return rc;
 	} else if (p2p_rowstate_alive(state)) {
-		rc = p2p_rowwork_remove(work, m->target);
+		rc = p2p_conflicts_life(m);
+		if (!rc)
+			rc = p2p_rowwork_remove(work, m->target);
 		if (rc)
 			return rc;
 	}
@@ -251,8 +257,10 @@ static int life_begin(struct p2p_rowmerge *m)
 	int rc = 0;
 
 	if (p2p_rowstate_alive(&work->state)) {
+		rc = p2p_conflicts_life(m);
 		/* Saved as dead first: whoever looks for a holder must not find the old claim. */
-		rc = p2p_rowwork_remove(work, m->target);
+		if (!rc)
+			rc = p2p_rowwork_remove(work, m->target);
 		life_empty(work, causal_length - 1);
 		if (!rc)
 			rc = p2p_rowwork_save(work, m->target);
@@ -319,6 +327,8 @@ static int row_alive(struct p2p_rowmerge *m)
 		rc = record_cells(m);
 	if (!rc)
 		rc = row_born(m);
+	if (!rc)
+		rc = p2p_conflicts_cells(m);
 	if (rc || !m->changed)
 		return rc;
 	m->target->touched = true;
@@ -340,7 +350,7 @@ int p2p_rowmerge_run(struct p2p_rowmerge *m)
 		return rc;
 	if (m->record->causal_length < work->state.causal_length) {
 		m->counts->cells_lost += m->record->cell_count;
-		return 0;
+		return p2p_conflicts_late(m);
 	}
 	return m->record->causal_length % 2 ? row_alive(m) : row_dead(m);
 }

@@ -6,6 +6,9 @@
 #include "crdt/merge.h"
 #include "crdt/rowwork.h"
 #include "crdt/schemamap.h"
+#include "crdt/seen.h"
+
+struct p2p_lost_cell;
 
 /* A record on its way. All pointers are borrowed. */
 struct p2p_rowmerge {
@@ -21,6 +24,11 @@ struct p2p_rowmerge {
 	struct p2p_buf *texts; /* of numbers that are stored as text: room for all cells, or none */
 	bool wait;	       /* something in it cannot be merged yet */
 	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
+	/* for crdt/conflicts.h */
+	const struct p2p_authority *authority;
+	const struct p2p_seen *seen; /* NULL: what loses is not listed (it was merged before) */
+	struct p2p_lost_cell *lost;  /* room for P2P_COLUMNS_MAX */
+	size_t lost_count;
 };
 
 /* The identity is one of this table, in its one form. */

@@ -65,6 +65,19 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 		"SELECT * FROM main.p2p_journal WHERE id > ?1 AND id <= ?2 ORDER BY id",
 	[P2P_SQL_JOURNAL_TRIM] = "DELETE FROM main.p2p_journal WHERE id <= ?1"
 				 " AND id < (SELECT max(id) FROM main.p2p_journal)",
+	[P2P_SQL_SEEN_EACH] = "SELECT author, seen FROM main.p2p_seen",
+	[P2P_SQL_SEEN_SET] = "INSERT OR REPLACE INTO main.p2p_seen(author, seen) VALUES(?1, ?2)",
+	[P2P_SQL_CONFLICT_PUT] = "INSERT INTO main.p2p_conflict(kind, t, name, k, \"row\", kept,"
+				 " lost, cells, origin, lost_ms, ms, number)"
+				 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+	[P2P_SQL_CONFLICT_TRIM] = "DELETE FROM main.p2p_conflict WHERE id <="
+				  " (SELECT max(id) FROM main.p2p_conflict) - ?1",
+	[P2P_SQL_CONFLICT_EACH] = "SELECT * FROM main.p2p_conflicts",
+	[P2P_SQL_CONFLICT_GET] = "SELECT t, k, cells, kind, number FROM main.p2p_conflict"
+				 " WHERE id = ?1",
+	[P2P_SQL_CONFLICT_DROP] = "DELETE FROM main.p2p_conflict WHERE id = ?1",
+	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflict",
+	[P2P_SQL_CONFLICT_EXPIRE] = "DELETE FROM main.p2p_conflict WHERE ms < ?1",
 	[P2P_SQL_SCHEMA_VERSION] = "PRAGMA main.schema_version",
 };
 

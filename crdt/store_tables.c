@@ -40,7 +40,16 @@ static const char sql_setup[] =
 	" held INTEGER NOT NULL, PRIMARY KEY(t, h, k)) WITHOUT ROWID;"
 	"CREATE INDEX main.p2p_claim_row ON p2p_claim(t, k);"
 	"CREATE TABLE main.p2p_yield(t INTEGER NOT NULL, k BLOB NOT NULL, c BLOB NOT NULL,"
-	" stamp INTEGER NOT NULL, replica INTEGER NOT NULL, PRIMARY KEY(t, k, c)) WITHOUT ROWID;";
+	" stamp INTEGER NOT NULL, replica INTEGER NOT NULL, PRIMARY KEY(t, k, c)) WITHOUT ROWID;"
+	"CREATE TABLE main.p2p_seen(author INTEGER PRIMARY KEY, seen BLOB NOT NULL);"
+	/* AUTOINCREMENT would make a table of SQLite's in the file */
+	"CREATE TABLE main.p2p_conflict(id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
+	" t INTEGER NOT NULL, name TEXT NOT NULL, k BLOB NOT NULL, \"row\" TEXT NOT NULL,"
+	" kept TEXT NOT NULL, lost TEXT NOT NULL, cells BLOB, origin TEXT NOT NULL,"
+	" lost_ms INTEGER NOT NULL, ms INTEGER NOT NULL, number INTEGER);"
+	"CREATE VIEW main.p2p_conflicts AS SELECT id, kind, name AS \"table\", \"row\", kept, lost,"
+	" origin, strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch') AS time"
+	" FROM p2p_conflict ORDER BY id DESC;";
 
 /* --- making ----------------------------------------------------------------------------------- */
 

@@ -88,8 +88,10 @@ const struct cli_verb cli_verbs[] = {
 	 "unshare DB",
 	 "Takes triggers, internal tables and state out again: a plain SQLite file as before.\n",
 	 cli_unshare},
-	{"conflicts", CLI_OPT_JSON | CLI_OPT_STATE, 1, 1,
-	 "conflicts DB [--json]", "Comes in a later version.\n", cli_later},
+	{"conflicts", CLI_OPT_JSON | CLI_OPT_STATE | CLI_OPT_RESTORE, 1, 1,
+	 "conflicts DB [--json] [--restore ID]",
+	 "Shows what lost in merges, with both sides: also as the view p2p_conflicts in the database.\n"
+	 "  --restore ID          writes the lost side back, as a new change made here\n", cli_conflicts},
 	{"revoke", CLI_OPT_STATE, 2, 2, "revoke DB NODE", "Comes in a later version.\n", cli_later},
 	{"doctor", CLI_OPT_JSON | CLI_OPT_STATE, 1, 1,
 	 "doctor DB [--json]", "Comes in a later version.\n", cli_later},

@@ -31,7 +31,7 @@ struct cli_args {
 	struct cli_list words; /* after the verb; more than CLI_LIST_MAX are a usage error */
 	struct cli_list listen, seeds, interfaces, tables, exclude, refs, counters;
 	bool no_discovery, json, replicate_schema, replace, merge, qr, no_addresses, help;
-	const char *name, *state, *role, *vector;
+	const char *name, *state, *role, *vector, *restore;
 	int log_level;		    /* enum p2p_node_log_level */
 	uint32_t apply_interval_ms; /* 100 */
 	uint32_t uses;		    /* 1 */
@@ -59,6 +59,7 @@ struct cli_verb {
 #define CLI_OPT_COUNTER 128u
 #define CLI_OPT_JSON	256u
 #define CLI_OPT_STATE	512u
+#define CLI_OPT_RESTORE 1024u
 
 /* cli_args.c */
 /* Reads a command line (argv[0] is the program) against the table of verbs, which ends with a NULL
@@ -86,6 +87,7 @@ int cli_join(const struct cli_args *args);
 int cli_run(const struct cli_args *args);
 
 /* cli_query.c: verbs that ask a node, or the files of one that does not run */
+int cli_conflicts(const struct cli_args *args);
 int cli_show(const struct cli_args *args); /* status, peers, tables, members */
 int cli_vector(const struct cli_args *args);
 int cli_wait(const struct cli_args *args);

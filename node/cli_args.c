@@ -41,6 +41,7 @@ static const struct option options[] = {
 	{"--timeout", CLI_OPT_WAIT, SECONDS, FIELD(timeout_ms), 7ull * 24 * 3600 * 1000},
 	{"--for", CLI_OPT_WAIT, TEXT, FIELD(vector), 0},
 	{"--role", CLI_OPT_INVITE, TEXT, FIELD(role), 0},
+	{"--restore", CLI_OPT_RESTORE, TEXT, FIELD(restore), 0},
 	{"--qr", CLI_OPT_INVITE, FLAG, FIELD(qr), 0},
 	{"--no-addresses", CLI_OPT_INVITE, FLAG, FIELD(no_addresses), 0},
 };

@@ -15,7 +15,7 @@
 
 #include "crdt/setaside.h"
 #include "node/cli.h"
-#include "node/json.h"
+#include "proto/json.h"
 #include "node/node.h"
 #include "node/verbs.h"
 #include "proto/mem.h"

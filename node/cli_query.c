@@ -120,6 +120,19 @@ int cli_show(const struct cli_args *args)
 	return request_end(&request, ask_or_open(&request));
 }
 
+int cli_conflicts(const struct cli_args *args)
+{
+	struct request request;
+
+	if (!args->restore)
+		return cli_show(args);
+	if (!request_init(&request, args))
+		return request_end(&request, P2P_ENOMEM);
+	request_add(&request, "restore");
+	request_add(&request, args->restore);
+	return request_end(&request, ask_or_open(&request));
+}
+
 int cli_vector(const struct cli_args *args)
 {
 	struct request request;

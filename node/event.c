@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "node/json.h"
+#include "proto/json.h"
 #include "node/node.h"
 #include "proto/check.h"
 

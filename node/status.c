@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "node/json.h"
+#include "proto/json.h"
 #include "node/session.h"
 #include "node/verbs.h"
 #include "proto/check.h"

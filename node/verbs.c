@@ -64,6 +64,25 @@ static int verb_members(struct p2p_node *node, size_t argc, const char *const *a
 	return show(node, argv[1], out, p2p_status_members_json, p2p_status_members_text, err);
 }
 
+static int verb_conflicts(struct p2p_node *node, size_t argc, const char *const *argv,
+			  struct p2p_buf *out, struct p2p_error *err)
+{
+	(void)argc;
+	return show(node, argv[1], out, p2p_conflicts_json, p2p_conflicts_text, err);
+}
+
+static int verb_restore(struct p2p_node *node, size_t argc, const char *const *argv,
+			struct p2p_buf *out, struct p2p_error *err)
+{
+	int rc = p2p_conflicts_verb_restore(node, argv[1], err);
+
+	(void)argc;
+	p2p_node_kick(node);
+	if (!rc)
+		put_line(out, "restored");
+	return rc;
+}
+
 static int verb_vector(struct p2p_node *node, size_t argc, const char *const *argv,
 		       struct p2p_buf *out, struct p2p_error *err)
 {
@@ -180,6 +199,8 @@ static const struct verb verbs[] = {
 	{"tables", 1, 1, verb_tables},
 	{"peers", 1, 1, verb_peers},
 	{"members", 1, 1, verb_members},
+	{"conflicts", 1, 1, verb_conflicts},
+	{"restore", 1, 1, verb_restore},
 	{"vector", 0, 0, verb_vector},
 	{"enable", 1, P2P_TABLES_MAX, verb_enable},
 	{"disable", 1, P2P_TABLES_MAX, verb_disable},

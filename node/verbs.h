@@ -23,6 +23,13 @@ int p2p_status_tables_text(struct p2p_node *node, struct p2p_buf *out) P2P_MUST_
 int p2p_status_peers_text(struct p2p_node *node, struct p2p_buf *out) P2P_MUST_CHECK;
 int p2p_status_members_text(struct p2p_node *node, struct p2p_buf *out) P2P_MUST_CHECK;
 
+/* conflicts.c: what lost in merges. */
+int p2p_conflicts_json(struct p2p_node *node, struct p2p_buf *out) P2P_MUST_CHECK;
+int p2p_conflicts_text(struct p2p_node *node, struct p2p_buf *out) P2P_MUST_CHECK;
+/* text: the number of one. */
+int p2p_conflicts_verb_restore(struct p2p_node *node, const char *text,
+			       struct p2p_error *err) P2P_MUST_CHECK;
+
 /* collect.c: what the above shows. */
 struct p2p_table_row {
 	char name[129];

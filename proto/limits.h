@@ -56,19 +56,22 @@
 #define P2P_NAME_MAX	      64   /* bytes of a name for people */
 
 /* --- changesets (decisions 6, 8, 39, 46) ------------------------------------------------------ */
-#define P2P_SEGMENT_BYTES	  (64 * 1024)
-#define P2P_SEGMENTS_MAX	  16384
-#define P2P_CHANGESET_BYTES_MAX	  (1024ull * 1024 * 1024) /* 16 384 segments of 64 KiB */
-#define P2P_HEADER_BYTES_MAX	  (768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
-#define P2P_DEPS_MAX		  4096
-#define P2P_TABLES_MAX		  1024
-#define P2P_COLUMNS_MAX		  2000			/* SQLITE_MAX_COLUMN of a default build */
-#define P2P_SLOTS_MAX		  (4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
-#define P2P_KEY_COLUMNS_MAX	  64
-#define P2P_REFERENCE_DEPTH_MAX	  16 /* rows named by rows named by rows */
-#define P2P_ORIGINS_MAX		  4096
-#define P2P_VALUE_BYTES_MAX	  (256 * 1024 * 1024)
-#define P2P_RECORD_BYTES_MAX	  (512 * 1024 * 1024)
+#define P2P_SEGMENT_BYTES	(64 * 1024)
+#define P2P_SEGMENTS_MAX	16384
+#define P2P_CHANGESET_BYTES_MAX (1024ull * 1024 * 1024) /* 16 384 segments of 64 KiB */
+#define P2P_HEADER_BYTES_MAX	(768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
+#define P2P_DEPS_MAX		4096
+#define P2P_TABLES_MAX		1024
+#define P2P_COLUMNS_MAX		2000		      /* SQLITE_MAX_COLUMN of a default build */
+#define P2P_SLOTS_MAX		(4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
+#define P2P_KEY_COLUMNS_MAX	64
+#define P2P_REFERENCE_DEPTH_MAX 16 /* rows named by rows named by rows */
+#define P2P_ORIGINS_MAX		4096
+#define P2P_VALUE_BYTES_MAX	(256 * 1024 * 1024)
+#define P2P_RECORD_BYTES_MAX	(512 * 1024 * 1024)
+/* What lost in a merge is listed: so many entries, and for so long. */
+#define P2P_CONFLICTS_MAX	  10000
+#define P2P_CONFLICT_AGE_MS	  (90ll * 24 * 3600 * 1000)
 #define P2P_REPLICAS_MAX	  4096
 #define P2P_REPLICAS_PER_NODE_MAX 16
 #define P2P_BATCH_ROWS_MAX	  1000

@@ -1,7 +1,7 @@
 /* JSON that is written of names and texts that others chose: always well formed, always UTF-8. */
 #include <string.h>
 
-#include "node/json.h"
+#include "proto/json.h"
 #include "tests/fuzz/fuzz.h"
 
 #define LEN_MAX	  1024

@@ -1,5 +1,5 @@
 /* JSON out; see json.h. */
-#include "node/json.h"
+#include "proto/json.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -60,8 +60,8 @@ void p2p_json_end_array(struct p2p_json *json)
 }
 
 /* Length of the UTF-8 sequence at text (RFC 3629: no surrogates, shortest form, up to U+10FFFF); 0
- * when there is none. */
-static size_t utf8_len(const uint8_t *text)
+ * when there is none in the `left` bytes (at least 1). */
+static size_t utf8_len(const uint8_t *text, size_t left)
 {
 	uint8_t c = text[0], low = 0x80, high = 0xbf;
 	size_t len, i;
@@ -71,6 +71,8 @@ static size_t utf8_len(const uint8_t *text)
 	if (c < 0xc2 || c > 0xf4)
 		return 0;
 	len = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	if (len > left)
+		return 0;
 	if (c == 0xe0)
 		low = 0xa0;
 	if (c == 0xed)
@@ -110,26 +112,68 @@ static void put_escaped(struct p2p_json *json, uint8_t c)
 	}
 }
 
-static void put_quoted(struct p2p_json *json, const char *text)
+static void put_quoted_bytes(struct p2p_json *json, const uint8_t *at, size_t left)
 {
-	const uint8_t *at = (const uint8_t *)(text ? text : "");
-
 	p2p_buf_put_u8(json->out, '"');
-	while (*at) {
-		size_t len = utf8_len(at);
+	while (left) {
+		size_t len = utf8_len(at, left);
 
-		if (len == 0) {
+		if (len == 0)
 			put(json, "\xef\xbf\xbd");
-			at++;
-			continue;
-		}
-		if (*at < 0x20 || *at == '"' || *at == '\\' || *at == 0x7f)
+		else if (*at < 0x20 || *at == '"' || *at == '\\' || *at == 0x7f)
 			put_escaped(json, *at);
 		else
 			p2p_buf_put(json->out, at, len);
-		at += len;
+		at += len ? len : 1;
+		left -= len ? len : 1;
 	}
 	p2p_buf_put_u8(json->out, '"');
+}
+
+static void put_quoted(struct p2p_json *json, const char *text)
+{
+	put_quoted_bytes(json, (const uint8_t *)text, text ? strlen(text) : 0);
+}
+
+void p2p_json_text(struct p2p_json *json, const void *text, size_t len)
+{
+	separate(json);
+	put_quoted_bytes(json, text, len);
+}
+
+bool p2p_json_text_fits(const void *text, size_t len)
+{
+	const uint8_t *at = text;
+	size_t step;
+
+	for (; len; at += step, len -= step) {
+		step = utf8_len(at, len);
+		if (!step)
+			return false;
+	}
+	return true;
+}
+
+void p2p_json_null(struct p2p_json *json)
+{
+	separate(json);
+	put(json, "null");
+}
+
+void p2p_json_raw(struct p2p_json *json, const char *text, size_t len)
+{
+	separate(json);
+	p2p_buf_put(json->out, text, len);
+}
+
+void p2p_json_i64(struct p2p_json *json, int64_t value)
+{
+	char text[32];
+	bool big = value > 1ll << 53 || value < -(1ll << 53);
+
+	separate(json);
+	(void)snprintf(text, sizeof(text), big ? "\"%" PRId64 "\"" : "%" PRId64, value);
+	put(json, text);
 }
 
 void p2p_json_key(struct p2p_json *json, const char *key)

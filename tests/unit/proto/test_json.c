@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "node/json.h"
+#include "proto/json.h"
 
 struct writer {
 	struct p2p_buf buf;

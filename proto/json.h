@@ -1,6 +1,6 @@
 /* A writer of JSON (RFC 8259) into a bounded buffer. Writer only: nothing here reads JSON. */
-#ifndef P2P_NODE_JSON_H
-#define P2P_NODE_JSON_H
+#ifndef P2P_PROTO_JSON_H
+#define P2P_PROTO_JSON_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +21,13 @@ void p2p_json_key(struct p2p_json *json, const char *key);
 /* Bytes that are not UTF-8 become U+FFFD; NULL is written as "". */
 void p2p_json_string(struct p2p_json *json, const char *text);
 void p2p_json_bool(struct p2p_json *json, bool value);
+void p2p_json_null(struct p2p_json *json);
+/* Text with its length: NUL is escaped, bytes that are not UTF-8 become U+FFFD. */
+void p2p_json_text(struct p2p_json *json, const void *text, size_t len);
+bool p2p_json_text_fits(const void *text, size_t len); /* it is UTF-8: nothing is replaced */
+/* As it is: a number, or a value that is JSON already. */
+void p2p_json_raw(struct p2p_json *json, const char *text, size_t len);
+void p2p_json_i64(struct p2p_json *json, int64_t value); /* beyond +-2^53 as a string */
 /* Beyond 2^53 as a string, so that readers that know only doubles lose nothing. */
 void p2p_json_u64(struct p2p_json *json, uint64_t value);
 void p2p_json_hex(struct p2p_json *json, const void *data, size_t len); /* at most 32 bytes */

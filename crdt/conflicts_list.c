@@ -1,0 +1,279 @@
+/* The list of what lost: reading, ageing, restoring; see conflicts.h. */
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "crdt/conflicts.h"
+#include "crdt/parked.h"
+#include "crdt/store_private.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+static const char *text_of(sqlite3_stmt *stmt, int column)
+{
+	const char *text = (const char *)sqlite3_column_text(stmt, column);
+
+	return text ? text : "";
+}
+
+int p2p_conflicts_each(struct p2p_store *store,
+		       int (*each)(void *ctx, const struct p2p_conflict *conflict), void *ctx)
+{
+	struct p2p_conflict at;
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_CONFLICT_EACH, &stmt), step;
+
+	if (rc)
+		return rc;
+	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
+		if (step != SQLITE_ROW) {
+			rc = p2p_store_error(store, step, NULL, "read");
+			break;
+		}
+		at.id = sqlite3_column_int64(stmt, 0);
+		at.kind = text_of(stmt, 1);
+		at.table = text_of(stmt, 2);
+		at.row = text_of(stmt, 3);
+		at.kept = text_of(stmt, 4);
+		at.lost = text_of(stmt, 5);
+		at.origin = text_of(stmt, 6);
+		at.time = text_of(stmt, 7);
+		rc = each(ctx, &at);
+	}
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
+uint64_t p2p_conflicts_count(struct p2p_store *store)
+{
+	sqlite3_stmt *stmt;
+	uint64_t count = 0;
+
+	if (!store->enabled || p2p_store_statement(store, P2P_SQL_CONFLICT_COUNT, &stmt))
+		return 0;
+	if (sqlite3_step(stmt) == SQLITE_ROW)
+		count = (uint64_t)sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_reset(stmt); /* a count that cannot be read is told as 0 */
+	return count;
+}
+
+int p2p_conflicts_expire(struct p2p_store *store)
+{
+	uint64_t now = p2p_env_wall_ms(store->env);
+	sqlite3_stmt *stmt;
+	int rc;
+
+	p2p_require(p2p_store_in_transaction(store));
+	rc = p2p_store_statement(store, P2P_SQL_CONFLICT_EXPIRE, &stmt);
+	if (!rc &&
+	    sqlite3_bind_int64(stmt, 1,
+			       now > P2P_CONFLICT_AGE_MS ? (int64_t)(now - P2P_CONFLICT_AGE_MS)
+							 : 0) != SQLITE_OK)
+		rc = P2P_ENOMEM;
+	return rc ? rc : p2p_store_run(store, stmt, "forget old conflicts of");
+}
+
+/* --- restoring ---------------------------------------------------------------------------------
+ */
+
+struct restoring {
+	struct p2p_store *store;
+	struct p2p_table *table;
+	struct p2p_target target;
+	struct p2p_rowwork work;
+	struct p2p_buf key, encoded;
+	struct p2p_cells lost;
+	int64_t number; /* that the row claimed */
+	bool deleted;	/* the whole row was lost */
+};
+
+static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(r->store, P2P_SQL_CONFLICT_GET, &stmt), step;
+
+	if (rc)
+		return rc;
+	if (sqlite3_bind_int64(stmt, 1, id) != SQLITE_OK)
+		return P2P_ENOMEM;
+	step = sqlite3_step(stmt);
+	if (step == SQLITE_ROW) {
+		r->table = p2p_store_table_by_number(r->store,
+						     (uint32_t)sqlite3_column_int64(stmt, 0));
+		p2p_buf_put(&r->key, sqlite3_column_blob(stmt, 1),
+			    (size_t)sqlite3_column_bytes(stmt, 1));
+		p2p_buf_put(&r->encoded, sqlite3_column_blob(stmt, 2),
+			    (size_t)sqlite3_column_bytes(stmt, 2));
+		r->deleted = strcmp(text_of(stmt, 3), "delete") == 0;
+		r->number = sqlite3_column_int64(stmt, 4);
+		rc = p2p_buf_error(&r->key);
+		if (!rc)
+			rc = p2p_buf_error(&r->encoded);
+	} else {
+		rc = step == SQLITE_DONE ? p2p_error_set(err, P2P_ENOENT,
+							 "there is no conflict %lld", (long long)id)
+					 : p2p_store_error(r->store, step, err, "read");
+	}
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	if (!rc && (!r->table || r->table->state != P2P_TABLE_LIVE))
+		rc = p2p_error_set(err, P2P_EREFUSED,
+				   "its table is not replicated here (any more)");
+	return rc;
+}
+
+static int refused(struct restoring *r, int rc, struct p2p_error *err)
+{
+	switch (rc) {
+	case P2P_APPTABLE_TAKEN:
+	case P2P_APPTABLE_UNIQUE:
+		return p2p_error_set(err, P2P_EREFUSED,
+				     "another row of table '%.64s' has one of its values: change "
+				     "that one first",
+				     r->table->name);
+	case P2P_APPTABLE_REFUSED:
+		return p2p_error_set(err, P2P_EREFUSED,
+				     "a constraint of table '%.64s' forbids it: %.100s",
+				     r->table->name, sqlite3_errmsg(p2p_store_db(r->store)));
+	default:
+		return rc;
+	}
+}
+
+static void cells_copy(struct p2p_cells *to, const struct p2p_cells *from)
+{
+	uint32_t i;
+
+	for (i = 0; i < from->count; i++)
+		if (from->set[i])
+			p2p_cells_set(to, i, &from->values[i]);
+}
+
+/* The row is there: its lost cells are written over what it has. */
+static int restore_cells(struct restoring *r)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	int rc = p2p_rowwork_key(&r->work, &r->target, key);
+
+	if (!rc)
+		rc = p2p_apptable_update(&r->target.app, key, &r->lost);
+	return rc ? rc : p2p_store_journal_key(r->store, r->table, key);
+}
+
+/* One above the greatest. */
+static int next_number(struct restoring *r, int64_t *out)
+{
+	const struct p2p_table *table = r->table;
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_buf sql;
+	int rc, step;
+
+	p2p_buf_init(&sql, 4096);
+	p2p_sql_text(&sql, "SELECT max(");
+	p2p_sql_name(&sql, table->columns[table->key[0]].name);
+	p2p_sql_text(&sql, ") FROM main.");
+	p2p_sql_name(&sql, table->name);
+	rc = p2p_sql_prepare(r->store, &sql, &stmt);
+	p2p_buf_deinit(&sql);
+	if (rc)
+		return rc;
+	step = sqlite3_step(stmt);
+	if (step == SQLITE_ROW)
+		*out = sqlite3_column_int64(stmt, 0);
+	else
+		rc = p2p_store_error(r->store, step, NULL, "read");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	if (!rc && *out == INT64_MAX)
+		return P2P_ETOOBIG;
+	++*out;
+	return rc;
+}
+
+/* It is not: it comes back as a new row, under its key; a number that is taken is given anew. */
+static int restore_row(struct restoring *r)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	const struct p2p_table *table = r->table;
+	uint32_t i;
+	int rc = p2p_cells_reset(&r->work.cells, table->column_count);
+
+	if (rc)
+		return rc;
+	memset(&key[0], 0, sizeof(key[0]));
+	key[0].type = P2P_INTEGER;
+	key[0].integer = r->number;
+	if (!table->generated_identity)
+		rc = p2p_rowwork_key(&r->work, &r->target, key);
+	if (rc)
+		return rc;
+	for (i = 0; i < table->key_count; i++)
+		p2p_cells_set(&r->work.cells, table->key[i], &key[i]);
+	cells_copy(&r->work.cells, &r->lost);
+	rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+	if (rc == P2P_APPTABLE_TAKEN && table->generated_identity) {
+		rc = next_number(r, &key[0].integer);
+		p2p_cells_set(&r->work.cells, table->key[0], &key[0]);
+		if (!rc)
+			rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+	}
+	return rc ? rc : p2p_store_journal_key(r->store, table, key);
+}
+
+static int restore(struct restoring *r, struct p2p_error *err)
+{
+	bool shown;
+	int rc = p2p_apptable_init(&r->target.app, r->store, r->table);
+
+	p2p_numbers_init(&r->target.numbers, &r->target.app, r->store->log);
+	r->target.store = r->store;
+	r->target.table = r->table;
+	if (!rc)
+		rc = p2p_cells_reset(&r->lost, r->table->column_count);
+	if (!rc)
+		rc = p2p_parked_decode(&r->encoded, r->table, &r->lost);
+	if (!rc)
+		rc = p2p_rowwork_load_key(&r->work, &r->target, r->key.data, r->key.len);
+	shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
+		!(r->work.state.flags & P2P_ROW_PARKED);
+	if (!rc && !shown && !r->deleted)
+		rc = p2p_error_set(err, P2P_EREFUSED, "its row is not in table '%.64s' (any more)",
+				   r->table->name);
+	if (!rc)
+		rc = shown ? restore_cells(r) : restore_row(r);
+	p2p_numbers_deinit(&r->target.numbers);
+	p2p_apptable_deinit(&r->target.app);
+	return refused(r, rc, err);
+}
+
+static int forget(struct p2p_store *store, int64_t id)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_CONFLICT_DROP, &stmt);
+
+	if (!rc && sqlite3_bind_int64(stmt, 1, id) != SQLITE_OK)
+		rc = P2P_ENOMEM;
+	return rc ? rc : p2p_store_run(store, stmt, "forget a conflict of");
+}
+
+int p2p_conflicts_restore(struct p2p_store *store, int64_t id, struct p2p_error *err)
+{
+	struct restoring r;
+	int rc;
+
+	p2p_require(p2p_store_in_transaction(store));
+	memset(&r, 0, sizeof(r));
+	r.store = store;
+	p2p_rowwork_init(&r.work);
+	p2p_buf_init(&r.key, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&r.encoded, P2P_RECORD_BYTES_MAX);
+	p2p_cells_init(&r.lost);
+	rc = restoring_load(&r, id, err);
+	if (!rc)
+		rc = restore(&r, err);
+	if (!rc)
+		rc = forget(store, id);
+	p2p_rowwork_deinit(&r.work);
+	p2p_buf_deinit(&r.key);
+	p2p_buf_deinit(&r.encoded);
+	p2p_cells_deinit(&r.lost);
+	return rc;
+}

@@ -1,0 +1,112 @@
+"""What lost in a merge is listed, with both sides, and can be written back."""
+import json
+
+from lib import Shared, check, main, rows
+
+SCHEMA = """CREATE TABLE note(id TEXT PRIMARY KEY, body TEXT, n INTEGER, data BLOB);
+CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO note VALUES ('k', 'first', 1, x'00ff');
+INSERT INTO item VALUES (1, 'one'), (2, 'two');"""
+
+
+def pair(world):
+    """Two members that were together and are apart now."""
+    one = world.db("a.db", SCHEMA)
+    shared = Shared(world.node("share", "a.db"))
+    joiner = world.node("join", shared.ticket, "b.db")
+    joiner.line("joined ")
+    world.run("wait", "b.db")
+    joiner.stop()
+    return one, world.db("b.db"), shared
+
+
+def meet(world, shared):
+    world.node("run", "b.db", "--seed", shared.address).line("node ")
+    world.run("wait", "b.db")
+    world.run("wait", "a.db")
+
+
+def conflicts(world, db):
+    out = json.loads(world.run("conflicts", db, "--json")[0])
+    check(out["schema"] == 1, "schema 1")
+    return out["conflicts"]
+
+
+def both_sides_list_the_cell_that_lost(world):
+    one, two, shared = pair(world)
+    one.execute("UPDATE note SET body='of a', n=9007199254740993")
+    world.run("vector", "a.db")
+    two.execute("UPDATE note SET body='of b', n=7")
+    meet(world, shared)
+    check(rows(one, "SELECT body, n FROM note") == rows(two, "SELECT body, n FROM note") == [("of b", 7)], "b was later")
+    for db in "a.db", "b.db":
+        found = conflicts(world, db)
+        check(len(found) == 1, "%s: %s" % (db, found))
+        check(found[0]["kind"] == "cell" and found[0]["table"] == "note" and found[0]["row"] == {"id": "k"}, found)
+        check(found[0]["lost"] == {"body": "of a", "n": "9007199254740993"}, found)
+        check(found[0]["kept"] == {"body": "of b", "n": 7}, found)
+        check(found[0]["origin"] == shared.node, "by a: %s" % found)
+        check(found[0]["time"].endswith("Z"), found)
+        check(world.status(db)["conflicts"] == 1, "status counts it")
+    view = rows(one, 'SELECT kind, "table", json_extract(lost, \'$.body\') FROM p2p_conflicts')
+    check(view == [("cell", "note", "of a")], "the view: %s" % view)
+    out, _err = world.run("conflicts", "a.db")
+    check("of a" in out and "--restore" in out, out)
+
+
+def a_write_that_saw_the_other_is_no_conflict(world):
+    one, two, shared = pair(world)
+    one.execute("UPDATE note SET body='of a'")
+    meet(world, shared)
+    two.execute("UPDATE note SET body='then of b'")
+    world.run("wait", "b.db")
+    one.execute("UPDATE note SET body='then of a'")
+    one.execute("DELETE FROM item WHERE id=1")
+    world.run("wait", "a.db")
+    check(conflicts(world, "a.db") == conflicts(world, "b.db") == [], "none")
+    check("no conflicts" in world.run("conflicts", "a.db")[0], "says so")
+
+
+def a_row_that_was_deleted_while_another_changed_it_can_come_back(world):
+    one, two, shared = pair(world)
+    one.execute("DELETE FROM note")
+    one.execute("DELETE FROM item WHERE id=2")
+    two.execute("UPDATE note SET body='worked on'")
+    two.execute("UPDATE item SET name='deux' WHERE id=2")
+    meet(world, shared)
+    check(rows(two, "SELECT count(*) FROM note") == [(0,)], "a delete wins")
+    for db in "a.db", "b.db":
+        found = {c["table"]: c for c in conflicts(world, db)}
+        check(found["note"]["kind"] == found["item"]["kind"] == "delete", found)
+        check(found["note"]["lost"]["body"] == "worked on", found)
+        check(found["note"]["kept"] == {}, found)
+    for conflict in conflicts(world, "b.db"):
+        world.run("conflicts", "b.db", "--restore", str(conflict["id"]))
+    check(conflicts(world, "b.db") == [], "they are off the list")
+    world.run("wait", "b.db")
+    for db in one, two:
+        check(rows(db, "SELECT id, body, n, data FROM note") == [("k", "worked on", 1, b"\0\xff")], rows(db, "SELECT * FROM note"))
+        check(rows(db, "SELECT * FROM item") == [(1, "one"), (2, "deux")], rows(db, "SELECT * FROM item"))
+    world.run("verify", "b.db")
+
+
+def a_lost_cell_is_written_back_as_a_new_change(world):
+    one, two, shared = pair(world)
+    one.execute("UPDATE item SET name='of a' WHERE id=1")
+    world.run("vector", "a.db")
+    two.execute("UPDATE item SET name='of b' WHERE id=1")
+    meet(world, shared)
+    found = conflicts(world, "b.db")
+    world.run("conflicts", "b.db", "--restore", str(found[0]["id"]))
+    world.run("wait", "b.db")
+    check(rows(one, "SELECT name FROM item WHERE id=1") == [("of a",)], "restored everywhere")
+    world.run("conflicts", "b.db", "--restore", str(found[0]["id"]), code=1)
+    world.run("conflicts", "b.db", "--restore", "x", code=2)
+
+
+main([
+    both_sides_list_the_cell_that_lost,
+    a_write_that_saw_the_other_is_no_conflict,
+    a_row_that_was_deleted_while_another_changed_it_can_come_back,
+    a_lost_cell_is_written_back_as_a_new_change,
+])
