@@ -331,7 +331,7 @@ static int mend(struct p2p_replica *replica, struct p2p_error *err)
 int p2p_replica_whole(struct p2p_replica *replica, struct p2p_error *err)
 {
 	if (!replica->broken)
-		return 0;
+		return p2p_store_settle(replica->store, err);
 	if (!replica->peers)
 		return mend(replica, err);
 	tell_broken(replica);
