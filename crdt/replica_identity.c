@@ -54,15 +54,33 @@ static void tell_last_record(struct p2p_replica *replica)
 				  p2p_authority_record(replica->authority, count - 1));
 }
 
+/* Bound to the node's key. One that it had before would go on with the numbers of another history:
+ * it draws again, in vain only if its random bytes are none. It cannot know of one that it had and
+ * lost with its disk: at 16 ids that is one draw in 2^28, and found like any id that went on
+ * elsewhere, by a peer's proof. */
+static int id_draw(struct p2p_replica *replica, struct p2p_id *out)
+{
+	unsigned int turn;
+
+	for (turn = 0; turn < P2P_REPLICA_DRAWS_MAX; turn++) {
+		p2p_env_random(replica->config.env, out->bytes, P2P_ID_BYTES);
+		p2p_replica_id_bind(out, &replica->config.signer->node);
+		if (!p2p_authority_replica_known(replica->authority, out))
+			return 0;
+	}
+	return P2P_EEXIST;
+}
+
 int p2p_replica_make_id(struct p2p_replica *replica, struct p2p_error *err)
 {
 	static const struct p2p_id none;
 	bool first = p2p_id_cmp(&replica->id, &none) == 0;
 	struct p2p_buf record;
 	struct p2p_id id;
-	int rc;
+	int rc = id_draw(replica, &id);
 
-	p2p_env_random(replica->config.env, id.bytes, P2P_ID_BYTES);
+	if (rc)
+		return identity_error(replica, err, rc, "draw a replica id for");
 	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
 	rc = p2p_authority_make_certificate(replica->authority, &record, replica->config.signer,
 					    &id, first ? NULL : &replica->id);

@@ -70,6 +70,7 @@
 #define P2P_RECORD_BYTES_MAX	  (512 * 1024 * 1024)
 #define P2P_REPLICAS_MAX	  4096
 #define P2P_REPLICAS_PER_NODE_MAX 16
+#define P2P_REPLICA_DRAWS_MAX	  8 /* of random bytes, until they give an id that is new */
 #define P2P_BATCH_ROWS_MAX	  1000
 #define P2P_BATCH_BYTES_MAX	  (256 * 1024)
 #define P2P_STAGED_COUNT_MAX	  64 /* out-of-order changesets kept for one replica */

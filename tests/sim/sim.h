@@ -53,7 +53,8 @@
 	X(APP_READER, "reader", "an application holds a read snapshot for long")                   \
 	X(APP_WRITER, "writer", "an application holds the write lock for long")                    \
 	X(RESTART, "restart", "a node stops in order and starts again")                            \
-	X(HOSTILE, "hostile", "a member lies, floods, forges or breaks off")
+	X(HOSTILE, "hostile", "a member lies, floods, forges or breaks off")                       \
+	X(CLAIM, "claim", "a member certifies itself for the replica id of another")
 // clang-format on
 
 enum sim_fault {

@@ -65,6 +65,10 @@ static void env_random(void *ctx, void *out, size_t len)
 
 	for (i = 0; i < len; i++)
 		bytes[i] = (uint8_t)next_random(&node->cluster->random);
+	if (len != P2P_ID_BYTES || !node->cluster->draws)
+		return;
+	node->cluster->draws--;
+	memcpy(out, node->cluster->draw.bytes, P2P_REPLICA_RANDOM_BYTES);
 }
 
 /* --- messages --------------------------------------------------------------------------------- */

@@ -55,6 +55,9 @@ struct cluster {
 	struct p2p_hash mesh;
 	struct p2p_env env[CLUSTER_NODES_MAX];
 	const char *verbose;
+	/* Of the next draws of as many bytes as an id has, each begins like this one. */
+	struct p2p_id draw;
+	unsigned int draws;
 };
 
 void cluster_init(struct cluster *cluster, uint64_t seed);
