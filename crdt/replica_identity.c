@@ -179,7 +179,7 @@ static bool nonce_is(const struct p2p_mark *mark, const void *other, size_t len)
 	       (memcmp(mark->nonce, other, len) == 0 || memcmp(mark->next, other, len) == 0);
 }
 
-/* Everything says that the id is still this file's, this log's and this machine's. */
+/* Everything says that the id is still this file's, this log's, this machine's and this key's. */
 static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
 		      struct p2p_mark *out_mark, bool *out)
 {
@@ -202,6 +202,7 @@ static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
 	*out_mark = mark;
 	*out = p2p_mark_same_place(&mark, here) && nonce_is(&mark, db, db_len) &&
 	       nonce_is(&mark, log, log_len) && p2p_id_cmp(&mark.replica, &replica->id) == 0 &&
+	       p2p_replica_id_fits(&replica->id, &replica->config.signer->node) &&
 	       head.seq >= mark.seq &&
 	       (head.seq > mark.seq || p2p_hash_cmp(&head.head, &mark.head) == 0);
 	return 0;

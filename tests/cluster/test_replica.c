@@ -10,8 +10,6 @@
 // cmocka needs the four above
 #include <cmocka.h>
 
-#include "crdt/replica_private.h"
-#include "proto/limits.h"
 #include "tests/support/cluster.h"
 
 static const char shop[] =
@@ -307,31 +305,6 @@ static void a_node_that_forked_itself_goes_on_under_a_new_replica_id(void **stat
 	for (i = 0; i < 3; i++)
 		expect_rows(i, "SELECT name, stock FROM item ORDER BY code",
 			    "|'apple'|3\n|'two'|4\n");
-	cluster_deinit(&cluster);
-}
-
-/* Under an id that it had it would number what others know already. */
-static void an_id_that_a_replica_had_is_drawn_again(void **state)
-{
-	struct p2p_replica *replica;
-	struct p2p_error err = {0};
-	struct p2p_id first, second;
-
-	(void)state;
-	begin(31, 1);
-	replica = cluster.nodes[0].replica;
-	first = cluster.draw = id_of(0);
-	cluster.draws = P2P_REPLICA_DRAWS_MAX - 1;
-	assert_int_equal(p2p_replica_make_id(replica, &err), 0);
-	assert_int_equal(cluster.draws, 0);
-	second = id_of(0);
-	assert_true(p2p_id_cmp(&first, &second) != 0);
-	assert_true(p2p_replica_id_fits(&second, &cluster.nodes[0].signer.node));
-	/* random bytes that are none end in an error, not in a second history */
-	cluster.draws = P2P_REPLICA_DRAWS_MAX;
-	assert_int_equal(p2p_replica_make_id(replica, &err), P2P_EEXIST);
-	first = id_of(0);
-	assert_true(p2p_id_cmp(&first, &second) == 0);
 	cluster_deinit(&cluster);
 }
 
@@ -760,7 +733,6 @@ int main(void)
 		cmocka_unit_test(a_killed_node_goes_on_where_it_was),
 		cmocka_unit_test(a_rolled_back_disk_takes_a_new_replica_id_and_loses_nothing),
 		cmocka_unit_test(a_node_that_forked_itself_goes_on_under_a_new_replica_id),
-		cmocka_unit_test(an_id_that_a_replica_had_is_drawn_again),
 		cmocka_unit_test(a_new_replica_id_leaves_no_row_at_a_number_that_is_not_its_own),
 		cmocka_unit_test(a_restored_database_gets_its_own_writes_back),
 		cmocka_unit_test(a_row_that_is_replaced_through_a_unique_index_goes_everywhere),

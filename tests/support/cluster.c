@@ -222,10 +222,20 @@ static void app_open(struct cluster_node *node)
 		cluster_fail("open the database", P2P_EIO, node->path);
 }
 
+static void keys_make(struct cluster_node *node)
+{
+	uint8_t seed[crypto_sign_SEEDBYTES];
+
+	env_random(node, seed, sizeof(seed));
+	(void)crypto_sign_seed_keypair(node->signer.node.bytes, node->secret, seed);
+	node->signer.secret = node->secret;
+	env_random(node, node->signer.wrap_key.bytes, P2P_KEY_BYTES);
+	env_random(node, node->signer.noise_key.bytes, P2P_KEY_BYTES);
+}
+
 static struct cluster_node *node_new(struct cluster *cluster)
 {
 	struct cluster_node *node = &cluster->nodes[cluster->count];
-	uint8_t seed[crypto_sign_SEEDBYTES];
 	char dir[] = "/tmp/p2p-cluster-XXXXXX";
 
 	node->cluster = cluster;
@@ -237,11 +247,7 @@ static struct cluster_node *node_new(struct cluster *cluster)
 	(void)snprintf(node->path, sizeof(node->path), "%s/app.db", dir);
 	(void)snprintf(node->state, sizeof(node->state), "%s/state", dir);
 	(void)mkdir(node->state, 0700);
-	env_random(node, seed, sizeof(seed));
-	(void)crypto_sign_seed_keypair(node->signer.node.bytes, node->secret, seed);
-	node->signer.secret = node->secret;
-	env_random(node, node->signer.wrap_key.bytes, P2P_KEY_BYTES);
-	env_random(node, node->signer.noise_key.bytes, P2P_KEY_BYTES);
+	keys_make(node);
 	return node;
 }
 
@@ -309,9 +315,10 @@ void cluster_share(struct cluster *cluster, const char *sql)
 	cluster->mesh = *p2p_authority_mesh(p2p_replica_authority(node->replica));
 }
 
-struct cluster_node *cluster_join(struct cluster *cluster)
+/* Node 0 admits it; it has all records then, and adopts what they say. */
+static void node_admit(struct cluster *cluster, struct cluster_node *node)
 {
-	struct cluster_node *first = &cluster->nodes[0], *node = node_new(cluster);
+	struct cluster_node *first = &cluster->nodes[0];
 	struct p2p_authority *authority = p2p_replica_authority(first->replica);
 	struct p2p_admission admission = {.role = P2P__V1__ROLE__ROLE_WRITER,
 					  .max_format = P2P_FORMAT,
@@ -323,9 +330,6 @@ struct cluster_node *cluster_join(struct cluster *cluster)
 	admission.node = node->signer.node;
 	admission.wrap_key = node->signer.wrap_key;
 	admission.noise_key = node->signer.noise_key;
-	node_open(node, true);
-	app_open(node);
-	p2p_replica_expect(node->replica, &cluster->mesh);
 	for (i = 0; i < p2p_authority_count(authority); i++) {
 		const struct p2p_signed *at = p2p_authority_record(authority, i);
 
@@ -338,7 +342,26 @@ struct cluster_node *cluster_join(struct cluster *cluster)
 	check("admit", p2p_replica_add_record(first->replica, record.data, record.len, &err), &err);
 	p2p_buf_deinit(&record);
 	check("adopt", p2p_replica_adopt(node->replica, &err), &err);
+}
+
+struct cluster_node *cluster_join(struct cluster *cluster)
+{
+	struct cluster_node *node = node_new(cluster);
+
+	node_open(node, true);
+	app_open(node);
+	p2p_replica_expect(node->replica, &cluster->mesh);
+	node_admit(cluster, node);
 	return node;
+}
+
+void cluster_rekey(struct cluster *cluster, size_t index)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+
+	keys_make(node);
+	node_open(node, false);
+	node_admit(cluster, node);
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
