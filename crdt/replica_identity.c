@@ -129,6 +129,12 @@ int p2p_replica_found(struct p2p_replica *replica, const char *name, struct p2p_
 		rc = found_records(replica, name, err);
 		if (rc)
 			return rc;
+	} else if (p2p_authority_role(replica->authority, &replica->config.signer->node) ==
+		   P2P__V1__ROLE__ROLE_NONE) {
+		return p2p_error_set(err, P2P_EAUTH,
+				     "'%s' belongs to a mesh of which this node is no member (is "
+				     "its identity file another one?)",
+				     replica->db_path);
 	}
 	rc = p2p_replica_make_id(replica, err);
 	if (!rc)

@@ -44,7 +44,7 @@ static void a_node_with_another_key_goes_on_under_a_new_replica_id(void **state)
 	before = id_of(1);
 	cluster_kill(&cluster, 1);
 	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('with none')");
-	cluster_rekey(&cluster, 1);
+	cluster_rekey(&cluster, 1, true);
 	after = id_of(1);
 	assert_memory_not_equal(&before, &after, sizeof(before));
 	assert_true(p2p_replica_id_fits(&after, &cluster.nodes[1].signer.node));
@@ -56,6 +56,28 @@ static void a_node_with_another_key_goes_on_under_a_new_replica_id(void **state)
 	assert_string_equal(rows, "|'with none'\n|'with the new key'\n|'with the old key'\n");
 	free(rows);
 	assert_int_equal(p2p_replica_verify(cluster.nodes[1].replica, &changesets, &seen, &err), 0);
+	cluster_deinit(&cluster);
+}
+
+/* The founder without its key is a stranger to the mesh of its log: there is nothing to go on with.
+ */
+static void a_mesh_is_not_founded_again_with_another_key(void **state)
+{
+	struct p2p_error err = {0};
+	struct p2p_id before, after;
+	size_t count;
+
+	(void)state;
+	begin(32, 1);
+	before = id_of(0);
+	cluster_kill(&cluster, 0);
+	cluster_rekey(&cluster, 0, false);
+	count = p2p_authority_count(p2p_replica_authority(cluster.nodes[0].replica));
+	assert_int_equal(p2p_replica_found(cluster.nodes[0].replica, "app.db", &err), P2P_EAUTH);
+	assert_int_equal(p2p_authority_count(p2p_replica_authority(cluster.nodes[0].replica)),
+			 count);
+	after = id_of(0);
+	assert_memory_equal(&before, &after, sizeof(before));
 	cluster_deinit(&cluster);
 }
 
@@ -88,6 +110,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_node_with_another_key_goes_on_under_a_new_replica_id),
+		cmocka_unit_test(a_mesh_is_not_founded_again_with_another_key),
 		cmocka_unit_test(an_id_that_a_replica_had_is_drawn_again),
 	};
 

@@ -355,13 +355,14 @@ struct cluster_node *cluster_join(struct cluster *cluster)
 	return node;
 }
 
-void cluster_rekey(struct cluster *cluster, size_t index)
+void cluster_rekey(struct cluster *cluster, size_t index, bool admitted)
 {
 	struct cluster_node *node = &cluster->nodes[index];
 
 	keys_make(node);
 	node_open(node, false);
-	node_admit(cluster, node);
+	if (admitted)
+		node_admit(cluster, node);
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */

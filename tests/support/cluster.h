@@ -67,8 +67,8 @@ uint64_t cluster_random(struct cluster *cluster, uint64_t below);
 void cluster_share(struct cluster *cluster, const char *sql);
 /* One more, with a new file, admitted by the first; not connected. */
 struct cluster_node *cluster_join(struct cluster *cluster);
-/* A node that is stopped starts under another key, which node 0 admits. */
-void cluster_rekey(struct cluster *cluster, size_t index);
+/* A node that is stopped starts under another key; admitted: node 0 admits that. */
+void cluster_rekey(struct cluster *cluster, size_t index, bool admitted);
 /* Stops a node as a kill does (nothing is saved), and starts it again. */
 void cluster_kill(struct cluster *cluster, size_t node);
 void cluster_start(struct cluster *cluster, size_t node);
