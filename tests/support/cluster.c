@@ -469,13 +469,14 @@ static void copy_file(const char *from, const char *to)
 		cluster_fail("copy", P2P_EIO, to);
 }
 
-static void copy_all(struct cluster_node *node, bool back, bool all)
+/* prefix: of what is copied; "": all. */
+static void copy_all(struct cluster_node *node, bool back, const char *prefix)
 {
 	char path[256], aside[256];
 	size_t i;
 
 	for (i = 0; i < sizeof(saved) / sizeof(saved[0]); i++) {
-		if (!all && strncmp(saved[i], "app", 3) != 0)
+		if (strncmp(saved[i], prefix, strlen(prefix)) != 0)
 			continue;
 		(void)snprintf(path, sizeof(path), "%s/%s", node->dir, saved[i]);
 		(void)snprintf(aside, sizeof(aside), "%s/saved.%zu", node->dir, i);
@@ -488,7 +489,7 @@ void cluster_save(struct cluster *cluster, size_t index)
 	struct cluster_node *node = &cluster->nodes[index];
 
 	(void)sqlite3_close(node->app);
-	copy_all(node, false, true);
+	copy_all(node, false, "");
 	app_open(node);
 }
 
@@ -497,7 +498,24 @@ void cluster_restore(struct cluster *cluster, size_t index, const char *what)
 	struct cluster_node *node = &cluster->nodes[index];
 
 	(void)sqlite3_close(node->app);
-	copy_all(node, true, strcmp(what, "all") == 0);
+	copy_all(node, true,
+		 strcmp(what, "db") == 0    ? "app"
+		 : strcmp(what, "log") == 0 ? "state/log"
+					    : "");
+	app_open(node);
+}
+
+void cluster_copy(struct cluster *cluster, size_t index)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+	char path[256], copy[256];
+
+	(void)sqlite3_close(node->app);
+	(void)snprintf(path, sizeof(path), "%s/app.db", node->dir);
+	(void)snprintf(copy, sizeof(copy), "%s/saved.0", node->dir);
+	copy_file(path, copy); /* both exist at once: they are two inodes */
+	if (rename(copy, path) != 0)
+		cluster_fail("rename", P2P_EIO, path);
 	app_open(node);
 }
 

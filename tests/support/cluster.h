@@ -72,10 +72,12 @@ void cluster_rekey(struct cluster *cluster, size_t index, bool admitted);
 /* Stops a node as a kill does (nothing is saved), and starts it again. */
 void cluster_kill(struct cluster *cluster, size_t node);
 void cluster_start(struct cluster *cluster, size_t node);
-/* Copies a stopped node's database and state aside, and back: a backup that is restored. what: "db"
- * or "all". */
+/* Copies a node's database and state aside, and back when it is stopped: a backup that is restored.
+ * what: "db", "log" or "all". */
 void cluster_save(struct cluster *cluster, size_t node);
 void cluster_restore(struct cluster *cluster, size_t node, const char *what);
+/* A stopped node's database becomes another file with the same content. */
+void cluster_copy(struct cluster *cluster, size_t node);
 void cluster_connect(struct cluster *cluster, size_t a, size_t b);
 void cluster_disconnect(struct cluster *cluster, size_t a, size_t b);
 bool cluster_connected(const struct cluster *cluster, size_t a, size_t b);
