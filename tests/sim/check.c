@@ -362,12 +362,13 @@ void sim_check_engine(struct sim_host *host, bool begins)
 void sim_check_set_merged(struct sim_host *host, const struct p2p_vv_entry *entry)
 {
 	struct sim_registry *registry = host->sim->registry;
-	bool inside = sim_inside(false);
+	bool inside = sim_inside(false), frozen;
 
+	frozen = registry && !registry->begins[host->index] && host->node &&
+		 p2p_id_cmp(&entry->replica, p2p_replica_id(host->node->replica)) == 0;
 	if (registry)
-		sim_manners_merged(host, registry->manners, entry);
-	if (registry && !registry->begins[host->index] && host->node &&
-	    p2p_id_cmp(&entry->replica, p2p_replica_id(host->node->replica)) == 0)
+		sim_manners_merged(host, registry->manners, entry, frozen);
+	if (frozen)
 		sim_views_frozen(host, registry->views, &entry->replica, entry->seq);
 	(void)sim_inside(inside);
 }

@@ -29,7 +29,8 @@ struct sim_manners {
 	struct waiting waiting[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
 	struct merges merges[SIM_HOSTS_MAX][REPLICAS_MAX];
 	size_t merge_count[SIM_HOSTS_MAX];
-	uint64_t calm_ms; /* since then; 0: it is not */
+	uint64_t stamp_ms[SIM_HOSTS_MAX]; /* the greatest that it has frozen or merged */
+	uint64_t calm_ms;		  /* since then; 0: it is not */
 };
 
 struct sim_manners *sim_manners_new(void)
@@ -70,15 +71,39 @@ void sim_manners_log(struct sim_host *host, const char *text)
 /* --- nothing comes from the future --------------------------------------------------------------
  */
 
-/* As its clock ever was; what it froze itself it had from there, or from what it had merged. */
-static void check_stamp(struct sim_host *host, const struct p2p_vv_entry *entry)
+/* What it froze itself it stamped by its own clock, or, with several peers, by one between theirs;
+ * but never below what it had merged before. */
+static uint64_t own_limit(const struct sim_host *host, const struct sim_manners *manners)
 {
-	uint64_t now =
-		host->sim->wall_base_ms + host->sim->now_ms + (uint64_t)host->wall_ahead_max_ms;
+	const struct sim *sim = host->sim;
+	int64_t skew_ms = host->wall_skew_ms;
+	uint64_t limit;
+	size_t i;
 
-	if ((entry->stamp.value >> 16) > now + P2P_CLOCK_AHEAD_MAX_MS + SIM_STEP_MS)
-		sim_fail(host->sim, "host %zu takes changeset %llu of the future", host->index,
-			 (unsigned long long)entry->seq);
+	for (i = 0; i < sim->count && p2p_contacts_count(host->node, true) > 1; i++)
+		if (sim->hosts[i].wall_ahead_max_ms > skew_ms)
+			skew_ms = sim->hosts[i].wall_ahead_max_ms;
+	limit = sim->wall_base_ms + sim->now_ms + (uint64_t)skew_ms;
+	return limit > manners->stamp_ms[host->index] ? limit : manners->stamp_ms[host->index];
+}
+
+/* As its clock ever was, for what is of others. */
+static void check_stamp(struct sim_host *host, struct sim_manners *manners,
+			const struct p2p_vv_entry *entry, bool own)
+{
+	const struct sim *sim = host->sim;
+	uint64_t stamp_ms = entry->stamp.value >> 16;
+	uint64_t limit = sim->wall_base_ms + sim->now_ms + (uint64_t)host->wall_ahead_max_ms +
+			 P2P_CLOCK_AHEAD_MAX_MS;
+
+	if (own)
+		limit = own_limit(host, manners);
+	if (stamp_ms > limit + SIM_STEP_MS)
+		sim_fail(host->sim, "host %zu %s changeset %llu, %llu ms in the future",
+			 host->index, own ? "freezes" : "takes", (unsigned long long)entry->seq,
+			 (unsigned long long)(stamp_ms - limit));
+	if (stamp_ms > manners->stamp_ms[host->index])
+		manners->stamp_ms[host->index] = stamp_ms;
 }
 
 /* --- nothing is merged twice --------------------------------------------------------------------
@@ -90,7 +115,7 @@ void sim_manners_engine(struct sim_host *host, struct sim_manners *manners)
 }
 
 void sim_manners_merged(struct sim_host *host, struct sim_manners *manners,
-			const struct p2p_vv_entry *entry)
+			const struct p2p_vv_entry *entry, bool frozen)
 {
 	struct merges *merges = manners->merges[host->index];
 	size_t *count = &manners->merge_count[host->index], i;
@@ -105,7 +130,7 @@ void sim_manners_merged(struct sim_host *host, struct sim_manners *manners,
 		sim_fail(host->sim, "host %zu merges changeset %llu again after %llu", host->index,
 			 (unsigned long long)entry->seq, (unsigned long long)merges[i].seq);
 	merges[i].seq = entry->seq;
-	check_stamp(host, entry);
+	check_stamp(host, manners, entry, frozen);
 }
 
 /* --- acks come soon -----------------------------------------------------------------------------

@@ -281,6 +281,8 @@ void sim_host_check_dead(struct sim_host *host);
 /* --- app.c ------------------------------------------------------------------------------------ */
 
 extern const char sim_schema[];
+/* Whose application runs a statement just now: SQLite asks its clock. Or NULL. */
+extern struct sim_host *sim_app_current;
 void sim_app_open(struct sim_host *host);
 void sim_app_close(struct sim_host *host);
 /* One random transaction. */
@@ -365,7 +367,7 @@ void sim_manners_free(struct sim_manners *manners);
 void sim_manners_log(struct sim_host *host, const char *text);
 void sim_manners_engine(struct sim_host *host, struct sim_manners *manners);
 void sim_manners_merged(struct sim_host *host, struct sim_manners *manners,
-			const struct p2p_vv_entry *entry);
+			const struct p2p_vv_entry *entry, bool frozen);
 void sim_manners_check(struct sim_host *host, struct sim_manners *manners);
 /* history.c: rows and clocks of all hosts against one another and against the twin. */
 void sim_check_history(struct sim *sim);
