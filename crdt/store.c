@@ -361,11 +361,6 @@ sqlite3 *p2p_store_db(struct p2p_store *store)
 	return store->db;
 }
 
-const char *p2p_store_path(const struct p2p_store *store)
-{
-	return store->path;
-}
-
 bool p2p_store_enabled(const struct p2p_store *store)
 {
 	return store->enabled;

@@ -43,7 +43,6 @@ int p2p_store_open(const struct p2p_store_config *config, struct p2p_store **out
 void p2p_store_close(struct p2p_store *store); /* NULL allowed */
 
 struct sqlite3 *p2p_store_db(struct p2p_store *store); /* borrowed */
-const char *p2p_store_path(const struct p2p_store *store);
 /* The file has our tables. */
 bool p2p_store_enabled(const struct p2p_store *store);
 /* Creates the internal tables if they are missing, inside the caller's transaction. */
