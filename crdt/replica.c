@@ -224,10 +224,19 @@ static int begin_sync(struct p2p_replica *replica)
 	return rc;
 }
 
+/* What a fold left unprojected: if it were not known, rows would stay as they are. */
+static int project_due(struct p2p_replica *replica)
+{
+	uint64_t due = 0;
+	int rc = p2p_store_meta_get_u64(replica->store, "project", &due);
+
+	replica->project_due = !rc && due;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
 	struct p2p_merge_config merge = {replica->store, replica->authority, replica->config.log};
-	uint64_t due = 0;
 	int rc = begin_capture(replica, err);
 
 	if (rc)
@@ -240,6 +249,8 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 	/* a merge may have been committed without a sync before the process ended */
 	if (!rc && !replica->config.offline)
 		rc = p2p_walfile_sync(replica->store, NULL);
+	if (!rc)
+		rc = project_due(replica);
 	if (!rc && !replica->config.offline)
 		rc = begin_sync(replica);
 	if (rc) {
@@ -247,7 +258,6 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 		return p2p_error_set(err, rc, "start replicating '%s': %s", replica->db_path,
 				     p2p_strerror(rc));
 	}
-	replica->project_due = p2p_store_meta_get_u64(replica->store, "project", &due) == 0 && due;
 	replica->again_due = true;     /* whatever waits: one look */
 	replica->displaced_due = true; /* and for what went unseen before the process ended */
 	sync_ready(replica); /* the log may hold what was not merged when the process ended */
