@@ -246,16 +246,22 @@ bool p2p_authority_member(const struct p2p_authority *authority, size_t index,
 	return true;
 }
 
-/* The most senior of those that claim an id; NULL: nobody does. */
+/* The member that claims an id. NULL: nobody does, or two whose keys were made for it. */
 static const struct authority_node *holder_of(const struct authority_group *claims)
 {
-	const struct authority_node *node = NULL;
+	const struct authority_node *node = claims->first ? claims->first->signer : NULL;
 	const struct authority_record *at;
 
 	for (at = claims->first; at; at = at->next_in_group)
-		if (!node || authority_seniority(at->signer, node) < 0)
-			node = at->signer;
+		if (at->signer != node)
+			return NULL;
 	return node;
+}
+
+bool p2p_authority_replica_known(const struct p2p_authority *authority,
+				 const struct p2p_id *replica)
+{
+	return p2p_index_find(&authority->replicas, replica->bytes) != NULL;
 }
 
 int p2p_authority_replica_node(const struct p2p_authority *authority, const struct p2p_id *replica,

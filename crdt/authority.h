@@ -55,7 +55,7 @@ struct p2p_admission {
 int p2p_authority_make_admission(struct p2p_authority *authority, struct p2p_buf *out,
 				 const struct p2p_signer *signer,
 				 const struct p2p_admission *admission) P2P_MUST_CHECK;
-/* predecessor NULL: first incarnation. */
+/* replica: bound to the signer's key, or nobody takes it. predecessor NULL: first incarnation. */
 int p2p_authority_make_certificate(struct p2p_authority *authority, struct p2p_buf *out,
 				   const struct p2p_signer *signer, const struct p2p_id *replica,
 				   const struct p2p_id *predecessor) P2P_MUST_CHECK;
@@ -93,9 +93,17 @@ size_t p2p_authority_member_count(const struct p2p_authority *authority);
 bool p2p_authority_member(const struct p2p_authority *authority, size_t index,
 			  struct p2p_member *out);
 /* Node that may sign for a replica id. P2P_ENOENT: no valid certificate; P2P_EAUTH: the node may
- * not write. */
+ * not write.
+ *
+ * A certificate is valid only if its id is bound to the key of its node (proto/ident.h), so nobody
+ * claims the id of another. Whoever looks for two keys of his own that share one id finds them by
+ * some 2^48 tries, and may get both admitted: that id is nobody's then, as if it had never been
+ * certified. He harms what he wrote himself, and no more than by 17 certificates of one key. */
 int p2p_authority_replica_node(const struct p2p_authority *authority, const struct p2p_id *replica,
 			       struct p2p_key *out_node) P2P_MUST_CHECK;
+/* Whether some certificate names the id, also one that does not count. */
+bool p2p_authority_replica_known(const struct p2p_authority *authority,
+				 const struct p2p_id *replica);
 /* Calls each for every replica id that a member claims, with the node that has it; in no order. */
 int p2p_authority_each_replica(const struct p2p_authority *authority,
 			       int (*each)(void *ctx, const struct p2p_id *replica,

@@ -122,6 +122,8 @@ static int certificate_take(struct authority_record *at, const P2p__V1__Certific
 		rc = P2P_EPROTO;
 	if (!rc && p2p_key_cmp(&at->node, &at->record.signer) != 0)
 		rc = P2P_EAUTH; /* each node certifies its own */
+	if (!rc && !p2p_replica_id_fits(&at->link.id, &at->node))
+		rc = P2P_EAUTH; /* somebody else's id, or nobody's */
 	return rc;
 }
 

@@ -4,9 +4,9 @@
  * one node that of the strongest role is in effect, until cut-offs come; of several of that role
  * that of the most senior signer, then the least hash. Depth is the way to the founder in that
  * tree; less depth is senior, then the lesser key. So nobody gets above who made it an admin.
- * Certificates: each node's own, the 16 with the least hashes; of two nodes that claim one replica
- * id the senior has it. Schema records: signed by one who may write; in force is the one that no
- * valid one of that table follows, of two the greater hash.
+ * Certificates: each node's own, for replica ids that are bound to its key, the 16 with the least
+ * hashes. Schema records: signed by one who may write; in force is the one that no valid one of
+ * that table follows, of two the greater hash.
  *
  * All of it only grows with the set: a record that counts goes on counting, an admin never gets
  * deeper. So the end is the same whatever came first, and each change is followed outwards from

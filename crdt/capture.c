@@ -141,11 +141,6 @@ const struct p2p_vv_entry *p2p_capture_head(const struct p2p_capture *capture)
 	return &capture->head;
 }
 
-struct p2p_hlc p2p_capture_clock(const struct p2p_capture *capture)
-{
-	return capture->clock;
-}
-
 void p2p_capture_observe(struct p2p_capture *capture, struct p2p_hlc stamp)
 {
 	if (stamp.value > capture->clock.value)

@@ -82,8 +82,7 @@ size_t p2p_capture_unfolded(const struct p2p_capture *capture);
 bool p2p_capture_numbering(const struct p2p_capture *capture);
 /* Own head. */
 const struct p2p_vv_entry *p2p_capture_head(const struct p2p_capture *capture);
-/* Greatest stamp that this replica has made or merged. observe() after every merge. */
-struct p2p_hlc p2p_capture_clock(const struct p2p_capture *capture);
+/* The greatest stamp that this replica has merged; after every merge. */
 void p2p_capture_observe(struct p2p_capture *capture, struct p2p_hlc stamp);
 
 /* A row of a table changed; number: it may have another holder now (NULL: values only). */

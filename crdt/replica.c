@@ -225,6 +225,16 @@ static int begin_sync(struct p2p_replica *replica)
 	return rc;
 }
 
+/* What a fold left unprojected: if it were not known, rows would stay as they are. */
+static int project_due(struct p2p_replica *replica)
+{
+	uint64_t due = 0;
+	int rc = p2p_store_meta_get_u64(replica->store, "project", &due);
+
+	replica->project_due = !rc && due;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 {
 	struct p2p_merge_config merge = {.store = replica->store,
@@ -232,7 +242,6 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 					 .log = replica->config.log,
 					 .stamp_of = p2p_replica_stamp_of,
 					 .stamp_ctx = replica};
-	uint64_t due = 0;
 	int rc = begin_capture(replica, err);
 
 	if (rc)
@@ -245,6 +254,8 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 	/* a merge may have been committed without a sync before the process ended */
 	if (!rc && !replica->config.offline)
 		rc = p2p_walfile_sync(replica->store, NULL);
+	if (!rc)
+		rc = project_due(replica);
 	if (!rc && !replica->config.offline)
 		rc = begin_sync(replica);
 	if (rc) {
@@ -252,7 +263,6 @@ int p2p_replica_begin(struct p2p_replica *replica, struct p2p_error *err)
 		return p2p_error_set(err, rc, "start replicating '%s': %s", replica->db_path,
 				     p2p_strerror(rc));
 	}
-	replica->project_due = p2p_store_meta_get_u64(replica->store, "project", &due) == 0 && due;
 	replica->again_due = true;     /* whatever waits: one look */
 	replica->numbers_due = true;   /* the process may have ended before they were given */
 	replica->displaced_due = true; /* and for what went unseen before the process ended */
@@ -337,7 +347,7 @@ static int mend(struct p2p_replica *replica, struct p2p_error *err)
 int p2p_replica_whole(struct p2p_replica *replica, struct p2p_error *err)
 {
 	if (!replica->broken)
-		return 0;
+		return p2p_store_settle(replica->store, err);
 	if (!replica->peers)
 		return mend(replica, err);
 	tell_broken(replica);

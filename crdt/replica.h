@@ -56,7 +56,8 @@ struct p2p_authority *p2p_replica_authority(struct p2p_replica *replica);
 struct p2p_sync *p2p_replica_sync(struct p2p_replica *replica); /* NULL when offline or no member */
 const struct p2p_id *p2p_replica_id(const struct p2p_replica *replica);
 
-/* Makes a mesh of the file: genesis, own certificate. P2P_EEXIST: has one. */
+/* Makes a mesh of the file: genesis, own certificate. P2P_EEXIST: has one; P2P_EAUTH: is in one of
+ * which this node is no member. */
 int p2p_replica_found(struct p2p_replica *replica, const char *name,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 /* Takes records in (joining: the genesis first, expected mesh set; later: gossip). Each is

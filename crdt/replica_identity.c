@@ -54,15 +54,33 @@ static void tell_last_record(struct p2p_replica *replica)
 				  p2p_authority_record(replica->authority, count - 1));
 }
 
+/* Bound to the node's key. One that it had before would go on with the numbers of another history:
+ * it draws again, in vain only if its random bytes are none. It cannot know of one that it had and
+ * lost with its disk: at 16 ids that is one draw in 2^28, and found like any id that went on
+ * elsewhere, by a peer's proof. */
+static int id_draw(struct p2p_replica *replica, struct p2p_id *out)
+{
+	unsigned int turn;
+
+	for (turn = 0; turn < P2P_REPLICA_DRAWS_MAX; turn++) {
+		p2p_env_random(replica->config.env, out->bytes, P2P_ID_BYTES);
+		p2p_replica_id_bind(out, &replica->config.signer->node);
+		if (!p2p_authority_replica_known(replica->authority, out))
+			return 0;
+	}
+	return P2P_EEXIST;
+}
+
 int p2p_replica_make_id(struct p2p_replica *replica, struct p2p_error *err)
 {
 	static const struct p2p_id none;
 	bool first = p2p_id_cmp(&replica->id, &none) == 0;
 	struct p2p_buf record;
 	struct p2p_id id;
-	int rc;
+	int rc = id_draw(replica, &id);
 
-	p2p_env_random(replica->config.env, id.bytes, P2P_ID_BYTES);
+	if (rc)
+		return identity_error(replica, err, rc, "draw a replica id for");
 	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
 	rc = p2p_authority_make_certificate(replica->authority, &record, replica->config.signer,
 					    &id, first ? NULL : &replica->id);
@@ -111,6 +129,12 @@ int p2p_replica_found(struct p2p_replica *replica, const char *name, struct p2p_
 		rc = found_records(replica, name, err);
 		if (rc)
 			return rc;
+	} else if (p2p_authority_role(replica->authority, &replica->config.signer->node) ==
+		   P2P__V1__ROLE__ROLE_NONE) {
+		return p2p_error_set(err, P2P_EAUTH,
+				     "'%s' belongs to a mesh of which this node is no member (is "
+				     "its identity file another one?)",
+				     replica->db_path);
 	}
 	rc = p2p_replica_make_id(replica, err);
 	if (!rc)
@@ -161,7 +185,7 @@ static bool nonce_is(const struct p2p_mark *mark, const void *other, size_t len)
 	       (memcmp(mark->nonce, other, len) == 0 || memcmp(mark->next, other, len) == 0);
 }
 
-/* Everything says that the id is still this file's, this log's and this machine's. */
+/* Everything says that the id is still this file's, this log's, this machine's and this key's. */
 static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
 		      struct p2p_mark *out_mark, bool *out)
 {
@@ -184,6 +208,7 @@ static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
 	*out_mark = mark;
 	*out = p2p_mark_same_place(&mark, here) && nonce_is(&mark, db, db_len) &&
 	       nonce_is(&mark, log, log_len) && p2p_id_cmp(&mark.replica, &replica->id) == 0 &&
+	       p2p_replica_id_fits(&replica->id, &replica->config.signer->node) &&
 	       head.seq >= mark.seq &&
 	       (head.seq > mark.seq || p2p_hash_cmp(&head.head, &mark.head) == 0);
 	return 0;

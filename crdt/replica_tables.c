@@ -208,14 +208,18 @@ static void local_key(char out[64], const struct p2p_id *table)
 	p2p_hex(out + 6, table->bytes, P2P_ID_BYTES);
 }
 
-static bool is_local(struct p2p_replica *replica, const struct p2p_id *table)
+/* An error is no answer: without memory SQLite ends the transaction for a mere reading, too. */
+static int is_local(struct p2p_replica *replica, const struct p2p_id *table, bool *out)
 {
 	uint8_t value = 0;
 	char key[64];
 	size_t len = 0;
+	int rc;
 
 	local_key(key, table);
-	return p2p_store_meta_get(replica->store, key, &value, 1, &len) == 0 && value;
+	rc = p2p_store_meta_get(replica->store, key, &value, 1, &len);
+	*out = !rc && value;
+	return rc == P2P_ENOENT ? 0 : rc;
 }
 
 static int set_local(struct p2p_replica *replica, const char *name, bool local)
@@ -223,10 +227,13 @@ static int set_local(struct p2p_replica *replica, const char *name, bool local)
 	uint8_t value = local;
 	struct p2p_id table;
 	char key[64];
+	bool is;
+	int rc;
 
 	p2p_table_id(&table, name);
-	if (is_local(replica, &table) == local)
-		return 0;
+	rc = is_local(replica, &table, &is);
+	if (rc || is == local)
+		return rc;
 	local_key(key, &table);
 	return p2p_store_meta_set(replica->store, key, &value, 1);
 }
@@ -552,10 +559,12 @@ static int adopt_table(struct adoption *adoption, const struct p2p_signed *recor
 }
 
 /* Replicated here, or not wanted; or another table has the name. */
-static bool is_settled(struct p2p_replica *replica, const struct p2p_id *id, const char *name)
+static int is_settled(struct p2p_replica *replica, const struct p2p_id *id, const char *name,
+		      bool *out)
 {
-	return p2p_store_table_by_id(replica->store, id) ||
-	       p2p_store_table_by_name(replica->store, name) || is_local(replica, id);
+	*out = p2p_store_table_by_id(replica->store, id) ||
+	       p2p_store_table_by_name(replica->store, name);
+	return *out ? 0 : is_local(replica, id, out);
 }
 
 /* What came of the table before it was here is merged again. */
@@ -570,12 +579,14 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 	struct p2p_replica *replica = adoption->replica;
 	struct p2p_id id;
 	char name[256];
+	bool settled;
 	int rc = record_table(record, &id, name);
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
-	if (is_settled(replica, &id, name))
-		return 0;
+	rc = is_settled(replica, &id, name, &settled);
+	if (rc || settled)
+		return rc;
 	rc = adopt_table(adoption, record, name);
 	return rc ? rc : adopt_again(replica, &id);
 }
@@ -587,12 +598,14 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 	struct p2p_table table;
 	struct p2p_id id;
 	char name[256];
+	bool settled;
 	int rc = record_table(record, &id, name);
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0;
-	if (is_settled(replica, &id, name))
-		return 0;
+	rc = is_settled(replica, &id, name, &settled);
+	if (rc || settled)
+		return rc;
 	rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);
 	if (!rc)
 		p2p_table_deinit(&table);

@@ -121,6 +121,8 @@ int p2p_store_statement(struct p2p_store *store, enum p2p_store_sql which, sqlit
 	int rc = SQLITE_OK;
 
 	*out = NULL;
+	if (p2p_store_settle(store, NULL))
+		return P2P_ENOMEM;
 	if (!*at)
 		rc = sqlite3_prepare_v3(store->db, store_sql[which], -1, SQLITE_PREPARE_PERSISTENT,
 					at, NULL);
@@ -300,9 +302,6 @@ static int store_connect(struct p2p_store *store, bool *out_switched, struct p2p
 	if (rc)
 		return rc;
 	rc = db_text(store->db, "PRAGMA main.schema_version", text, sizeof(text));
-	if (rc == SQLITE_OK)
-		rc = sqlite3_prepare_v3(store->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
-					&store->rollback, NULL);
 	if (rc != SQLITE_OK)
 		return p2p_store_error(store, rc, err, "open");
 	return switch_to_wal(store, out_switched, err);
@@ -315,6 +314,7 @@ static void store_disconnect(struct p2p_store *store)
 	(void)sqlite3_close_v2(store->checkpointer); /* whatever went wrong, both are dropped */
 	(void)sqlite3_close_v2(store->db); /* statements of others, if any, end it later */
 	store->rollback = NULL;
+	store->unended = false;
 	store->db = store->checkpointer = NULL;
 }
 
@@ -389,12 +389,9 @@ int p2p_store_reopen(struct p2p_store *store, struct p2p_error *err)
 
 sqlite3 *p2p_store_db(struct p2p_store *store)
 {
+	if (store->unended)
+		p2p_store_rollback(store); /* if it cannot be, our own statements say so */
 	return store->db;
-}
-
-const char *p2p_store_path(const struct p2p_store *store)
-{
-	return store->path;
 }
 
 bool p2p_store_enabled(const struct p2p_store *store)
@@ -409,11 +406,26 @@ const struct p2p_hash_key *p2p_store_hash_key(const struct p2p_store *store)
 
 /* --- transactions ----------------------------------------------------------------------------- */
 
+/* A statement expires when the schema changes, or such a change is undone, and is then prepared
+ * anew, which needs memory: so ROLLBACK is made before each transaction that may need it. */
+static int transaction_ready(struct p2p_store *store, struct p2p_error *err)
+{
+	int rc = p2p_store_settle(store, err);
+
+	if (rc || store->rollback)
+		return rc;
+	rc = sqlite3_prepare_v3(store->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
+				&store->rollback, NULL);
+	return rc == SQLITE_OK ? 0 : p2p_store_error(store, rc, err, "use");
+}
+
 int p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err)
 {
 	sqlite3_stmt *stmt;
-	int rc = p2p_store_exec(store, "BEGIN", err);
+	int rc = transaction_ready(store, err);
 
+	if (!rc)
+		rc = p2p_store_exec(store, "BEGIN", err);
 	if (rc)
 		return rc;
 	/* the snapshot begins at the first read */
@@ -429,8 +441,10 @@ int p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err)
 
 int p2p_store_begin_write(struct p2p_store *store, int timeout_ms, struct p2p_error *err)
 {
-	int rc;
+	int rc = transaction_ready(store, err);
 
+	if (rc)
+		return rc;
 	(void)sqlite3_busy_timeout(store->db, timeout_ms); /* cannot fail on an open connection */
 	rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 	(void)sqlite3_busy_timeout(store->db, STORE_OPEN_TIMEOUT_MS);
@@ -443,22 +457,42 @@ int p2p_store_commit(struct p2p_store *store, struct p2p_error *err)
 
 	p2p_store_row_done(store);
 	rc = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
-	return rc == SQLITE_OK ? 0 : p2p_store_error(store, rc, err, "commit to");
+	if (rc != SQLITE_OK)
+		return p2p_store_error(store, rc, err, "commit to");
+	(void)sqlite3_finalize(store->rollback); /* the schema may have changed */
+	store->rollback = NULL;
+	return 0;
 }
 
 void p2p_store_rollback(struct p2p_store *store)
 {
 	p2p_store_row_done(store);
 	/* SQLite may have rolled back by itself after an error; then there is nothing to do. */
-	if (p2p_store_in_transaction(store)) {
-		(void)sqlite3_step(store->rollback);
-		(void)sqlite3_reset(store->rollback);
+	if (store->db && !sqlite3_get_autocommit(store->db)) {
+		if (store->rollback)
+			(void)sqlite3_step(store->rollback);
+		/* an index was made in this transaction: it expired all the same */
+		if (!sqlite3_get_autocommit(store->db))
+			(void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
 	}
+	(void)sqlite3_finalize(store->rollback);
+	store->rollback = NULL;
+	store->unended = store->db && !sqlite3_get_autocommit(store->db);
+}
+
+int p2p_store_settle(struct p2p_store *store, struct p2p_error *err)
+{
+	if (store->unended)
+		p2p_store_rollback(store);
+	if (!store->unended)
+		return 0;
+	return p2p_error_set(err, P2P_ENOMEM, "use '%s': a transaction cannot be rolled back: %s",
+			     store->path, p2p_strerror(P2P_ENOMEM));
 }
 
 bool p2p_store_in_transaction(const struct p2p_store *store)
 {
-	return store->db && !sqlite3_get_autocommit(store->db);
+	return store->db && !store->unended && !sqlite3_get_autocommit(store->db);
 }
 
 /* --- loading ---------------------------------------------------------------------------------- */
@@ -485,13 +519,15 @@ static int load_settings(struct p2p_store *store, struct p2p_error *err)
 int p2p_store_load(struct p2p_store *store, struct p2p_error *err)
 {
 	char count[8];
-	int rc = db_text(store->db,
-			 "SELECT count(*) FROM main.sqlite_schema WHERE name = 'p2p_meta'", count,
-			 sizeof(count));
+	int rc = p2p_store_settle(store, err);
 
 	p2p_store_forget_tables(store);
 	store->replica_count = 0;
 	store->enabled = false;
+	if (rc)
+		return rc;
+	rc = db_text(store->db, "SELECT count(*) FROM main.sqlite_schema WHERE name = 'p2p_meta'",
+		     count, sizeof(count));
 	if (rc != SQLITE_OK)
 		return p2p_store_error(store, rc, err, "read");
 	if (strcmp(count, "1") != 0)

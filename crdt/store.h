@@ -44,7 +44,6 @@ int p2p_store_open(const struct p2p_store_config *config, struct p2p_store **out
 void p2p_store_close(struct p2p_store *store); /* NULL allowed */
 
 struct sqlite3 *p2p_store_db(struct p2p_store *store); /* borrowed */
-const char *p2p_store_path(const struct p2p_store *store);
 /* The file has our tables. */
 bool p2p_store_enabled(const struct p2p_store *store);
 /* Creates the internal tables if they are missing, inside the caller's transaction. */
@@ -55,13 +54,15 @@ int p2p_store_load(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHEC
 int p2p_store_unshare(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 
 /* Transactions. begin_write waits at most timeout_ms for the write lock (P2P_EBUSY). rollback never
- * fails and reloads nothing by itself. After any error at commit: p2p_store_reopen() before further
- * use. */
+ * fails and reloads nothing by itself; where SQLite has no memory for it (an index was made in the
+ * transaction), the transaction ends at the next use of the store, or at settle, which say
+ * P2P_ENOMEM until it did. After any error at commit: p2p_store_reopen() before further use. */
 int p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_begin_write(struct p2p_store *store, int timeout_ms,
 			  struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_commit(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_store_rollback(struct p2p_store *store);
+int p2p_store_settle(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_reopen(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 bool p2p_store_in_transaction(const struct p2p_store *store);
 

@@ -72,7 +72,8 @@ struct p2p_store_table {
 
 struct p2p_store {
 	struct sqlite3 *db;	       /* owned */
-	struct sqlite3_stmt *rollback; /* owned: made early, for it is needed without memory, too */
+	struct sqlite3_stmt *rollback; /* owned: made before a transaction is, see store.c */
+	bool unended;		       /* a transaction whose rollback found no memory */
 	char *path;		       /* owned */
 	const struct p2p_env *env;
 	const struct p2p_log *log;

@@ -164,23 +164,6 @@ int p2p_addrbook_put(struct p2p_addrbook *book, struct p2p_time now,
 	return 0;
 }
 
-int p2p_addrbook_remove(struct p2p_addrbook *book, const char *text)
-{
-	size_t i;
-	int rc = P2P_ENOENT;
-
-	for (i = 0; i < P2P_ADDRESSES_MAX; i++) {
-		struct p2p_addrbook_entry *entry = &book->entries[i];
-
-		if (!entry->id || !is_pinned(entry) || strcmp(entry->text, text) != 0)
-			continue;
-		entry->source = P2P_SOURCE_CLAIM; /* goes like any other */
-		entry->text[0] = 0;
-		rc = 0;
-	}
-	return rc;
-}
-
 /* --- dialling --------------------------------------------------------------------------------- */
 
 static bool may_dial(const struct p2p_addrbook *book, const struct p2p_addrbook_entry *entry)
@@ -317,12 +300,4 @@ void p2p_addrbook_session(struct p2p_addrbook *book, struct p2p_time now, const 
 			entry->next_ms = now.ms + DOWN_SOON_MS + random % DOWN_SOON_MS;
 		entry->live = up;
 	}
-}
-
-void p2p_addrbook_retry(struct p2p_addrbook *book, struct p2p_time now)
-{
-	size_t i;
-
-	for (i = 0; i < P2P_ADDRESSES_MAX; i++)
-		book->entries[i].next_ms = now.ms;
 }

@@ -61,8 +61,6 @@ struct p2p_addrbook_claim {
  * one of its kind; P2P_EINVAL: cannot be dialled. */
 int p2p_addrbook_put(struct p2p_addrbook *book, struct p2p_time now,
 		     const struct p2p_addrbook_claim *claim) P2P_MUST_CHECK;
-/* Drops what has this text and is pinned. P2P_ENOENT. */
-int p2p_addrbook_remove(struct p2p_addrbook *book, const char *text) P2P_MUST_CHECK;
 /* Next one to dial now, marked as such; NULL: none. Borrowed until the next call of the book. */
 const struct p2p_addrbook_entry *p2p_addrbook_next(struct p2p_addrbook *book, struct p2p_time now);
 /* When to ask again at the latest; UINT64_MAX: never by itself. */
@@ -80,7 +78,5 @@ void p2p_addrbook_dialed(struct p2p_addrbook *book, struct p2p_time now, uint32_
 /* While a session with a node stands its addresses rest. down: they are dialled soon. */
 void p2p_addrbook_session(struct p2p_addrbook *book, struct p2p_time now, const struct p2p_key *key,
 			  bool up, uint32_t random);
-/* Everybody at once. */
-void p2p_addrbook_retry(struct p2p_addrbook *book, struct p2p_time now);
 
 #endif

@@ -160,11 +160,6 @@ void p2p_address_set_port(struct p2p_address *address, uint16_t port)
 		address->in6.sin6_port = htons(port);
 }
 
-socklen_t p2p_address_len(const struct p2p_address *address)
-{
-	return p2p_address_family(address) == 4 ? sizeof(address->in4) : sizeof(address->in6);
-}
-
 bool p2p_address_same_host(const struct p2p_address *a, const struct p2p_address *b)
 {
 	if (a->sa.sa_family != b->sa.sa_family)

@@ -38,8 +38,6 @@ void p2p_address_text(const struct p2p_address *address, char out[P2P_ADDRESS_TE
 unsigned int p2p_address_family(const struct p2p_address *address);
 uint16_t p2p_address_port(const struct p2p_address *address); /* in host order */
 void p2p_address_set_port(struct p2p_address *address, uint16_t port);
-/* sizeof sockaddr_in or sockaddr_in6, for connect() and the like. */
-socklen_t p2p_address_len(const struct p2p_address *address);
 /* Family, host, port and scope. */
 bool p2p_address_equal(const struct p2p_address *a, const struct p2p_address *b);
 /* Family, host and scope; not the port. */

@@ -305,13 +305,16 @@ static void part_closed(void *ctx)
 {
 	struct p2p_discovery *d = ctx;
 
+	void (*stopped)(void *ctx) = d->stopped;
+	void *stopped_ctx = d->stopped_ctx;
+
 	if (--d->parts)
 		return;
-	if (d->stopped)
-		d->stopped(d->stopped_ctx);
 	p2p_addrbook_deinit(&d->book);
 	p2p_beacon_ring_wipe(&d->ring);
 	p2p_free(d);
+	if (stopped)
+		stopped(stopped_ctx);
 }
 
 static void timer_closed(uv_handle_t *handle)
@@ -456,13 +459,6 @@ void p2p_discovery_set_members(struct p2p_discovery *d, size_t count)
 	schedule_timer(d);
 }
 
-void p2p_discovery_set_port(struct p2p_discovery *d, uint16_t tcp_port)
-{
-	d->config.tcp_port = tcp_port;
-	p2p_schedule_now(&d->schedule, now_of(d));
-	schedule_timer(d);
-}
-
 int p2p_discovery_add(struct p2p_discovery *d, const char *text, enum p2p_source source,
 		      const struct p2p_key *key)
 {
@@ -485,12 +481,6 @@ int p2p_discovery_add(struct p2p_discovery *d, const char *text, enum p2p_source
 	}
 	schedule_timer(d);
 	return rc;
-}
-
-int p2p_discovery_remove(struct p2p_discovery *d, const char *text)
-{
-	p2p_seeds_remove(d->seeds, text);
-	return p2p_addrbook_remove(&d->book, text);
 }
 
 void p2p_discovery_dialed(struct p2p_discovery *d, uint32_t id, int status,
@@ -521,45 +511,7 @@ void p2p_discovery_session_down(struct p2p_discovery *d, const struct p2p_key *k
 	schedule_timer(d);
 }
 
-void p2p_discovery_retry(struct p2p_discovery *d)
-{
-	struct p2p_time now = now_of(d);
-
-	p2p_addrbook_retry(&d->book, now);
-	p2p_seeds_retry(d->seeds);
-	p2p_schedule_now(&d->schedule, now);
-	schedule_timer(d);
-}
-
 /* --- what the owner asks ---------------------------------------------------------------------- */
-
-void p2p_discovery_each(struct p2p_discovery *d,
-			void (*each)(void *ctx, const struct p2p_discovery_address *address),
-			void *ctx)
-{
-	struct p2p_time now = now_of(d);
-	char text[P2P_ADDRESS_TEXT_MAX];
-	size_t i;
-
-	for (i = 0; i < P2P_ADDRESSES_MAX; i++) {
-		const struct p2p_addrbook_entry *entry = &d->book.entries[i];
-		struct p2p_discovery_address address;
-
-		if (!entry->id)
-			continue;
-		p2p_address_text(&entry->address, text);
-		address.text = entry->text[0] ? entry->text : text;
-		address.address = &entry->address;
-		address.source = entry->source;
-		address.key = entry->has_key ? &entry->key : NULL;
-		address.proven = entry->proven;
-		address.live = entry->live;
-		address.seen_ms = entry->heard_ms ? now.ms - entry->heard_ms : UINT64_MAX;
-		address.failures = entry->failures;
-		address.last_status = entry->last_status;
-		each(ctx, &address);
-	}
-}
 
 void p2p_discovery_stats(const struct p2p_discovery *d, struct p2p_discovery_stats *out)
 {

@@ -83,15 +83,11 @@ int p2p_discovery_set_secrets(struct p2p_discovery *discovery,
 			      const struct p2p_beacon_secret *secrets, size_t count) P2P_MUST_CHECK;
 /* How many members the mesh has: sets the beacon interval. */
 void p2p_discovery_set_members(struct p2p_discovery *discovery, size_t count);
-/* Where we listen now. */
-void p2p_discovery_set_port(struct p2p_discovery *discovery, uint16_t tcp_port);
 
 /* Adds "HOST:PORT": source SEED, TICKET or CLAIM (claims: numeric addresses only). 0 also when it
  * is known or our own. P2P_EINVAL malformed, P2P_ETOOBIG no room for one more, P2P_ENOMEM. */
 int p2p_discovery_add(struct p2p_discovery *discovery, const char *text, enum p2p_source source,
 		      const struct p2p_key *key) P2P_MUST_CHECK;
-/* Drops a seed or a ticket's address; P2P_ENOENT. */
-int p2p_discovery_remove(struct p2p_discovery *discovery, const char *text) P2P_MUST_CHECK;
 
 /* How a dial ended. status 0: a session stands. key and instance: who answered, if the handshake
  * went so far, also when status is not 0 (a duplicate, a revoked member); NULL if not. Unknown ids
@@ -101,24 +97,6 @@ void p2p_discovery_dialed(struct p2p_discovery *discovery, uint32_t id, int stat
 /* A session with this node stands (whoever dialled): its other addresses rest until it is down. */
 void p2p_discovery_session_up(struct p2p_discovery *discovery, const struct p2p_key *key);
 void p2p_discovery_session_down(struct p2p_discovery *discovery, const struct p2p_key *key);
-/* Dial everybody and beacon at once (the machine woke up, the user asked). */
-void p2p_discovery_retry(struct p2p_discovery *discovery);
-
-/* One line of the address book, for people, status and gossip; all borrowed for the call. */
-struct p2p_discovery_address {
-	const char *text;
-	const struct p2p_address *address; /* NULL for a name */
-	enum p2p_source source;
-	const struct p2p_key *key; /* NULL if unknown */
-	bool proven;		   /* a handshake succeeded there since we started */
-	bool live;		   /* a session with that key stands */
-	uint64_t seen_ms;	   /* ago; UINT64_MAX: never heard */
-	unsigned int failures;	   /* since the last success */
-	int last_status;	   /* of the last dial */
-};
-void p2p_discovery_each(struct p2p_discovery *discovery,
-			void (*each)(void *ctx, const struct p2p_discovery_address *address),
-			void *ctx);
 
 struct p2p_discovery_stats {
 	uint64_t sent; /* datagrams, one per interface and family */

@@ -119,6 +119,16 @@ int p2p_multicast_open(struct p2p_multicast **out, const struct p2p_multicast_co
 	return P2P_ENET; /* *out is to be closed all the same: handles may be in the loop */
 }
 
+static void multicast_gone(struct p2p_multicast *multicast)
+{
+	void (*closed)(void *ctx) = multicast->closed;
+	void *ctx = multicast->closed_ctx;
+
+	p2p_free(multicast);
+	if (closed)
+		closed(ctx);
+}
+
 static void closed_cb(uv_handle_t *handle)
 {
 	struct socket *socket = handle->data;
@@ -126,9 +136,7 @@ static void closed_cb(uv_handle_t *handle)
 
 	if (--multicast->handles)
 		return;
-	if (multicast->closed)
-		multicast->closed(multicast->closed_ctx);
-	p2p_free(multicast);
+	multicast_gone(multicast);
 }
 
 void p2p_multicast_close(struct p2p_multicast *multicast, void (*closed)(void *ctx), void *ctx)
@@ -139,11 +147,8 @@ void p2p_multicast_close(struct p2p_multicast *multicast, void (*closed)(void *c
 		uv_close((uv_handle_t *)&multicast->v4.handle, closed_cb);
 	if (multicast->v6.multicast)
 		uv_close((uv_handle_t *)&multicast->v6.handle, closed_cb);
-	if (!multicast->handles) {
-		if (closed)
-			closed(ctx);
-		p2p_free(multicast);
-	}
+	if (!multicast->handles)
+		multicast_gone(multicast);
 }
 
 /* --- interfaces ------------------------------------------------------------------------------- */

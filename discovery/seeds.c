@@ -95,9 +95,12 @@ int p2p_seeds_open(struct p2p_seeds **out, const struct p2p_seeds_config *config
 
 static void seeds_gone(struct p2p_seeds *seeds)
 {
-	if (seeds->closed)
-		seeds->closed(seeds->closed_ctx);
+	void (*closed)(void *ctx) = seeds->closed;
+	void *ctx = seeds->closed_ctx;
+
 	p2p_free(seeds);
+	if (closed)
+		closed(ctx);
 }
 
 void p2p_seeds_close(struct p2p_seeds *seeds, void (*closed)(void *ctx), void *ctx)
@@ -129,7 +132,7 @@ int p2p_seeds_add(struct p2p_seeds *seeds, const char *text)
 	for (i = 0; i < P2P_SEEDS_MAX; i++) {
 		if (seeds->seeds[i].used && strcmp(seeds->seeds[i].text, text) == 0)
 			return 0;
-		if (!seeds->seeds[i].used && !seeds->seeds[i].busy && !free)
+		if (!seeds->seeds[i].used && !free)
 			free = &seeds->seeds[i];
 	}
 	if (!free)
@@ -141,23 +144,6 @@ int p2p_seeds_add(struct p2p_seeds *seeds, const char *text)
 	(void)snprintf(free->text, sizeof(free->text), "%s", text);
 	(void)snprintf(free->host, sizeof(free->host), "%s", host);
 	return 0;
-}
-
-void p2p_seeds_remove(struct p2p_seeds *seeds, const char *text)
-{
-	size_t i;
-
-	for (i = 0; i < P2P_SEEDS_MAX; i++)
-		if (seeds->seeds[i].used && strcmp(seeds->seeds[i].text, text) == 0)
-			seeds->seeds[i].used = false;
-}
-
-void p2p_seeds_retry(struct p2p_seeds *seeds)
-{
-	size_t i;
-
-	for (i = 0; i < P2P_SEEDS_MAX; i++)
-		seeds->seeds[i].next_ms = 0;
 }
 
 /* --- looking up ------------------------------------------------------------------------------- */
@@ -197,7 +183,7 @@ static void resolved_cb(uv_getaddrinfo_t *request, int status, struct addrinfo *
 
 	seed->busy = false;
 	seeds->busy--;
-	if (!seeds->closing && seed->used) {
+	if (!seeds->closing) {
 		seed->next_ms = now_ms + P2P_RESOLVE_AGAIN_MS;
 		if (status)
 			seed_failed(seed, now_ms, status);

@@ -28,9 +28,7 @@ int p2p_seeds_open(struct p2p_seeds **out, const struct p2p_seeds_config *config
 void p2p_seeds_close(struct p2p_seeds *seeds, void (*closed)(void *ctx), void *ctx);
 /* Adds one. P2P_EINVAL, P2P_ETOOBIG. 0 also when it is known. */
 int p2p_seeds_add(struct p2p_seeds *seeds, const char *text) P2P_MUST_CHECK;
-void p2p_seeds_remove(struct p2p_seeds *seeds, const char *text);
 /* Starts look-ups that are due; returns when there is one again. */
 struct p2p_time p2p_seeds_tick(struct p2p_seeds *seeds, struct p2p_time now);
-void p2p_seeds_retry(struct p2p_seeds *seeds);
 
 #endif

@@ -6,6 +6,8 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
+#define HARDEN_RETRY_MS 200
+
 static struct p2p_contact *contact_by_id(struct p2p_node *node, p2p_sync_peer id)
 {
 	struct p2p_list *at, *tmp;
@@ -126,10 +128,14 @@ static void reap(struct p2p_contact *contact)
 	p2p_free(contact);
 }
 
+static void joined(struct p2p_node *node);
+
 void p2p_contacts_run(struct p2p_node *node, struct p2p_time now)
 {
 	struct p2p_list *at, *tmp;
 
+	if (node->join_whole && now.ms >= node->join_again.ms)
+		joined(node);
 	p2p_list_for_each (at, tmp, &node->contacts) {
 		struct p2p_contact *contact = p2p_container_of(at, struct p2p_contact, link);
 
@@ -160,7 +166,7 @@ void p2p_contacts_run(struct p2p_node *node, struct p2p_time now)
 
 struct p2p_time p2p_contacts_deadline(const struct p2p_node *node)
 {
-	struct p2p_time next = {UINT64_MAX};
+	struct p2p_time next = {node->join_whole ? node->join_again.ms : UINT64_MAX};
 	struct p2p_list *at;
 
 	for (at = node->contacts.next; at != &node->contacts; at = at->next) {
@@ -190,10 +196,13 @@ static void joined(struct p2p_node *node)
 	struct p2p_store *store = p2p_replica_store(node->replica);
 	struct p2p_error err = {0};
 	size_t i;
+	int rc = p2p_replica_harden(node->replica, &err);
 
 	/* the ticket goes when the copy is durable: until then a start goes on with the join */
-	if (p2p_replica_harden(node->replica, &err)) {
-		p2p_node_trouble(node, P2P_EIO, "join: %s", err.msg);
+	node->join_whole = rc != 0;
+	if (rc) {
+		node->join_again.ms = p2p_env_now(&node->env).ms + HARDEN_RETRY_MS;
+		p2p_node_trouble(node, rc, "join: %s", err.msg);
 		return;
 	}
 	for (i = 0; i < p2p_store_table_count(store); i++)

@@ -7,6 +7,8 @@
  * that wants to go on at once runs from an idle handle, so that sockets are served in between. */
 #include "node/node.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -294,7 +296,13 @@ static void announce_start(struct p2p_node *node)
 static void thread_main(void *ctx)
 {
 	struct p2p_node *node = ctx;
+	sigset_t pipe;
 
+	/* libuv writes to connections that were reset; a process that embeds us must not die of it
+	 */
+	(void)sigemptyset(&pipe);
+	(void)sigaddset(&pipe, SIGPIPE);
+	(void)pthread_sigmask(SIG_BLOCK, &pipe, NULL); /* cannot fail with these arguments */
 	p2p_mailbox_own(&node->mailbox);
 	announce_start(node);
 	(void)uv_run(node->loop, UV_RUN_DEFAULT); /* ends when all handles are closed */

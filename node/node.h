@@ -72,6 +72,8 @@ struct p2p_node {
 	enum p2p_join join;
 	struct p2p_ticket ticket; /* while join is not NONE */
 	uint64_t join_rows, join_changesets;
+	bool join_whole; /* the copy is, but it was not durable yet: tried again at join_again */
+	struct p2p_time join_again;
 	struct p2p_invite invites[P2P_INVITE_KEYS_MAX]; /* open and lately expired ones */
 	size_t invite_count;
 

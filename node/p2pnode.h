@@ -9,9 +9,10 @@
  *
  * Threads. By default p2p_node_start() makes one thread, which runs the node and makes all
  * callbacks. With options.loop set, the node lives on that libuv loop instead, and start, stop and
- * close must be called on its thread. Every other function may be called from any thread; one that
- * has to ask the node waits for it (at most some milliseconds). Inside a callback every function
- * but start, stop, close and open of the same node may be called.
+ * close must be called on its thread, which has to ignore or block SIGPIPE, as for any use of libuv
+ * (the thread that the library makes blocks it for itself). Every other function may be called from
+ * any thread; one that has to ask the node waits for it (at most some milliseconds). Inside a
+ * callback every function but start, stop, close and open of the same node may be called.
  *
  * Functions that return int return 0 or a negative enum p2p_node_err. `error` parameters are
  * buffers for a text that a person understands, always ended with NUL; NULL with size 0 allowed. */

@@ -105,6 +105,27 @@ void p2p_kdf(uint8_t out[P2P_KEY_BYTES], const uint8_t secret[P2P_KEY_BYTES], co
 	sodium_memzero(&state, sizeof(state));
 }
 
+void p2p_replica_id_bind(struct p2p_id *id, const struct p2p_key *node)
+{
+	struct p2p_hasher hasher;
+	struct p2p_hash hash;
+
+	p2p_hasher_init(&hasher, "p2pnode/replica/1", P2P_HASH_BYTES);
+	p2p_hasher_add(&hasher, node->bytes, P2P_KEY_BYTES);
+	p2p_hasher_add(&hasher, id->bytes, P2P_REPLICA_RANDOM_BYTES);
+	p2p_hasher_final(&hasher, hash.bytes, P2P_HASH_BYTES);
+	memcpy(id->bytes + P2P_REPLICA_RANDOM_BYTES, hash.bytes,
+	       P2P_ID_BYTES - P2P_REPLICA_RANDOM_BYTES);
+}
+
+bool p2p_replica_id_fits(const struct p2p_id *id, const struct p2p_key *node)
+{
+	struct p2p_id bound = *id;
+
+	p2p_replica_id_bind(&bound, node);
+	return p2p_id_cmp(&bound, id) == 0;
+}
+
 void p2p_table_id(struct p2p_id *out, const char *name)
 {
 	struct p2p_hasher hasher;

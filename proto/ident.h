@@ -69,6 +69,17 @@ void p2p_hash_bytes(struct p2p_hash *out, const void *data, size_t len);
  * the label ("psk", "preface", "beacon"). The caller wipes out. */
 void p2p_kdf(uint8_t out[P2P_KEY_BYTES], const uint8_t secret[P2P_KEY_BYTES], const char *label);
 
+/* A replica id is bound to the key of its node: 4 random bytes, then the first 12 of BLAKE2b-256
+ * over "p2pnode/replica/1", the key and those 4. So a certificate for somebody else's id is refused
+ * as it stands, whatever else is known. To claim the id of another, somebody has to find a key
+ * whose hash has 12 given bytes: 2^96 tries, and ids have their random bytes in the hash, so that
+ * no try is good against two of them that begin differently. Two keys of one's own that share an id
+ * are less work (2^48): crdt/authority.h says what comes of that. */
+#define P2P_REPLICA_RANDOM_BYTES 4
+/* Keeps the first 4 bytes; the others follow from them and the key. */
+void p2p_replica_id_bind(struct p2p_id *id, const struct p2p_key *node);
+bool p2p_replica_id_fits(const struct p2p_id *id, const struct p2p_key *node);
+
 /* Table id: of the lower-case (ASCII) name at enabling (decisions 11). */
 void p2p_table_id(struct p2p_id *out, const char *name);
 /* Column id: of the lower-case name inside its table. */

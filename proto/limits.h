@@ -74,6 +74,7 @@
 #define P2P_CONFLICT_AGE_MS	  (90ll * 24 * 3600 * 1000)
 #define P2P_REPLICAS_MAX	  4096
 #define P2P_REPLICAS_PER_NODE_MAX 16
+#define P2P_REPLICA_DRAWS_MAX	  8 /* of random bytes, until they give an id that is new */
 #define P2P_BATCH_ROWS_MAX	  1000
 #define P2P_BATCH_BYTES_MAX	  (256 * 1024)
 #define P2P_STAGED_COUNT_MAX	  64 /* out-of-order changesets kept for one replica */

@@ -22,11 +22,3 @@ void p2p_log(const struct p2p_log *log, enum p2p_log_level level, const char *gr
 	va_end(ap);
 	log->sink(log->ctx, level, group, line);
 }
-
-const char *p2p_log_level_name(enum p2p_log_level level)
-{
-	static const char *const names[] = {"error", "warn", "info", "debug"};
-
-	p2p_require((size_t)level < p2p_array_len(names));
-	return names[level];
-}

@@ -19,6 +19,5 @@ struct p2p_log {
 /* log may be NULL. */
 void p2p_log(const struct p2p_log *log, enum p2p_log_level level, const char *group,
 	     const char *fmt, ...) P2P_PRINTF(4, 5);
-const char *p2p_log_level_name(enum p2p_log_level level);
 
 #endif

@@ -42,7 +42,8 @@ struct p2p_tcp_listener {
 	struct p2p_tcp *tcp;
 	uv_tcp_t handle;
 	uv_tcp_t refused; /* takes a connection for which there is no memory */
-	bool refusing;
+	unsigned int handle_count;
+	bool refusing, refuse_next;
 	p2p_tcp_accept_cb accepted;
 	void *ctx;
 };
@@ -308,31 +309,36 @@ static void listener_closed(uv_handle_t *handle)
 	struct p2p_tcp_listener *listener = handle->data;
 	struct p2p_tcp *tcp = listener->tcp;
 
-	if (!listener->refusing)
-		p2p_free(listener);
+	if (--listener->handle_count)
+		return;
+	p2p_free(listener);
 	object_gone(tcp);
 }
+
+static void refuse(struct p2p_tcp_listener *listener);
 
 static void refused_closed(uv_handle_t *handle)
 {
 	struct p2p_tcp_listener *listener = handle->data;
-	struct p2p_tcp *tcp = listener->tcp;
+	bool next = listener->refuse_next && !uv_is_closing((uv_handle_t *)&listener->handle);
 
-	listener->refusing = false;
-	if (uv_is_closing((uv_handle_t *)&listener->handle))
-		p2p_free(listener); /* listener_closed() left it to us */
-	object_gone(tcp);
+	listener->refusing = listener->refuse_next = false;
+	if (next)
+		refuse(listener);
+	listener_closed(handle);
 }
 
 /* A connection that is not accepted would keep libuv from polling the listener for ever. */
 static void refuse(struct p2p_tcp_listener *listener)
 {
-	if (listener->refusing)
+	if (listener->refusing) {
+		listener->refuse_next = true; /* libuv holds it, and makes no other before */
 		return;
+	}
 	p2p_require(uv_tcp_init(listener->tcp->loop, &listener->refused) == 0);
 	listener->refused.data = listener;
 	listener->refusing = true;
-	listener->tcp->object_count++;
+	listener->handle_count++;
 	(void)uv_accept((uv_stream_t *)&listener->handle, (uv_stream_t *)&listener->refused);
 	uv_close((uv_handle_t *)&listener->refused, refused_closed);
 }
@@ -378,6 +384,7 @@ int p2p_tcp_listen(struct p2p_tcp *tcp, const struct sockaddr *address, p2p_tcp_
 	listener->ctx = ctx;
 	p2p_require(uv_tcp_init(tcp->loop, &listener->handle) == 0);
 	listener->handle.data = listener;
+	listener->handle_count = 1;
 	p2p_list_push(&tcp->listeners, &listener->link);
 	tcp->object_count++;
 	tcp->listener_count++;

@@ -2,7 +2,8 @@
  * libuv; protocol logic stays out of it.
  *
  * All of it belongs to one uv_loop and is used on that loop's thread only. A call that returns an
- * error never calls back; otherwise callbacks come exactly once, and never before it returned. */
+ * error never calls back; otherwise callbacks come exactly once, and never before it returned.
+ * That thread ignores or blocks SIGPIPE: libuv writes to connections that were reset. */
 #ifndef P2P_TRANSPORT_TCP_H
 #define P2P_TRANSPORT_TCP_H
 

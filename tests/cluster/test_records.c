@@ -74,7 +74,7 @@ static void what_could_not_be_stored_is_taken_back(void **state)
 	(void)state;
 	membership_member(&stranger, 1);
 	for (nth = 0; failed && nth < FAULTS_MAX; nth++) {
-		struct p2p_id id = membership_id((uint32_t)nth);
+		struct p2p_id id = membership_replica(&stranger, (uint32_t)nth);
 
 		membership_certify(&record, &cluster.mesh, &stranger, &id, 0);
 		before = count();

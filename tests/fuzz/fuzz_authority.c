@@ -130,11 +130,15 @@ static void make_certificate(struct record *record, struct fuzz_in *in, struct p
 {
 	P2p__V1__Certificate out;
 	struct p2p_id replica;
+	uint8_t odd;
 
 	p2p__v1__certificate__init(&out);
 	memset(replica.bytes, (int)fuzz_below(in, 20), P2P_ID_BYTES);
+	odd = fuzz_u8(in);
+	if (odd != 0xfe) /* bound to its node's key, or to another's, or to none */
+		p2p_replica_id_bind(&replica, &keys[odd == 0xfd ? 0 : record->node]);
 	out.format = 1;
-	out.replica = p2p_field(replica.bytes, P2P_ID_BYTES - (fuzz_u8(in) == 0xff));
+	out.replica = p2p_field(replica.bytes, P2P_ID_BYTES - (odd == 0xff));
 	out.node = p2p_field(keys[record->node].bytes, P2P_KEY_BYTES);
 	fuzz_ok(p2p_pack(body, &out.base));
 }
@@ -258,6 +262,7 @@ static int fold_replica(void *ctx, const struct p2p_id *replica, const struct p2
 	uint8_t bytes[P2P_ID_BYTES + P2P_KEY_BYTES];
 	struct p2p_hash item;
 
+	p2p_require(p2p_replica_id_fits(replica, node)); /* nobody has another's */
 	memcpy(bytes, replica->bytes, P2P_ID_BYTES);
 	memcpy(bytes + P2P_ID_BYTES, node->bytes, P2P_KEY_BYTES);
 	p2p_hash_bytes(&item, bytes, sizeof(bytes));
@@ -383,6 +388,8 @@ static void seeds(void)
 				      0xff, 0, 3, 1, 1, 0, 0,	 0xfe, 0, 3, 1, 1, 0, 0};
 	static const uint8_t claims[] = {0, 0, 0, 1, 1, 1, 0, 0, 3, 0, 0, 1, 1, 5, 0,
 					 3, 1, 1, 1, 1, 5, 0, 4, 3, 3, 1, 1, 5, 0};
+	static const uint8_t foreign[] = {0, 0, 0, 1, 1, 1, 0,	  0, 3, 1, 1, 1, 1, 5, 0xfd,
+					  4, 0, 0, 1, 1, 5, 0xfe, 3, 1, 1, 1, 1, 5, 0};
 	static const uint8_t unknown[] = {0,   6, 0, 0, 1, 1, 7, 4, 'b', 'o', 'd',
 					  'y', 7, 0, 0, 1, 1, 3, 1, 2,	 3};
 	static const uint8_t parents[] = {1, 0, 0, 1, 1, 1, 0, 2, 0, 1,
@@ -392,6 +399,7 @@ static void seeds(void)
 	fuzz_seed("rise", rise, sizeof(rise));
 	fuzz_seed("odd", odd, sizeof(odd));
 	fuzz_seed("claims", claims, sizeof(claims));
+	fuzz_seed("foreign", foreign, sizeof(foreign));
 	fuzz_seed("unknown", unknown, sizeof(unknown));
 	fuzz_seed("parents", parents, sizeof(parents));
 }

@@ -195,6 +195,7 @@ static void certify(size_t node, size_t which)
 	struct p2p_buf record;
 
 	memset(victim.replicas[which].bytes, (int)which + 1, P2P_ID_BYTES);
+	p2p_replica_id_bind(&victim.replicas[which], &victim.signers[node].node);
 	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
 	fuzz_ok(p2p_authority_make_certificate(p2p_replica_authority(victim.replica), &record,
 					       &victim.signers[node], &victim.replicas[which],

@@ -17,6 +17,7 @@ import time
 
 BIN = os.environ["P2PNODE_BIN"]
 DEADLINE = float(os.environ.get("P2PNODE_TEST_DEADLINE", "60"))
+END_SECONDS = 10.0  # for what still runs when a test is over
 
 
 class Failed(Exception):
@@ -101,8 +102,16 @@ class World:
         return self
 
     def __exit__(self, kind, value, trace):
-        for process in self.processes:
-            if process.proc.poll() is None:
+        """What still runs is asked to end, so that leaks and coverage are told; then it is killed."""
+        live = [p for p in self.processes if p.proc.poll() is None]
+        for process in live:
+            process.proc.send_signal(signal.SIGTERM)
+            process.proc.send_signal(signal.SIGCONT)  # a test may have paused it
+        end = time.monotonic() + END_SECONDS
+        for process in live:
+            try:
+                process.proc.wait(max(0.01, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
                 process.kill()
         shutil.rmtree(self.dir, ignore_errors=True)
 

@@ -85,7 +85,8 @@ def only_the_public_functions_are_exported(_world):
     with open(os.environ["P2PNODE_HEADER"], encoding="utf-8") as file:
         public = set(re.findall(r"^P2P_API[^(]*?(p2p_node_\w+)\(", file.read(), re.M))
     check(len(public) > 10, "the header is read: %s" % public)
-    ours = {name for name in names if "san" not in name and not name.startswith("__")}
+    instruments = {"mangle_path"}  # libgcov's; its others, and the sanitizers', are told by their form
+    ours = {name for name in names if "san" not in name and not name.startswith("__")} - instruments
     check(ours == public, "exported, not public: %s; public, not exported: %s"
           % (ours - public, public - ours))
 

@@ -16,6 +16,8 @@ const char sim_schema[] =
 	/* one row for each commit, by its writer, never touched again */
 	"CREATE TABLE ledger(id TEXT PRIMARY KEY, who INTEGER, n INTEGER) WITHOUT ROWID;";
 
+struct sim_host *sim_app_current;
+
 static uint64_t pick(struct sim_host *host, uint64_t below)
 {
 	return sim_next(&host->app_random) % below;
@@ -206,8 +208,11 @@ static void statement(struct sim_host *host, char *out, size_t size)
 
 static int run(struct sim_host *host, const char *sql)
 {
-	int rc = sqlite3_exec(host->app, sql, NULL, NULL, NULL);
+	int rc;
 
+	sim_app_current = host;
+	rc = sqlite3_exec(host->app, sql, NULL, NULL, NULL);
+	sim_app_current = NULL;
 	sim_note(host->sim, 3, "host %zu: %s%s%s", host->index, sql, rc ? ": " : "",
 		 rc ? sqlite3_errmsg(host->app) : "");
 	return rc;

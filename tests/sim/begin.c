@@ -12,7 +12,10 @@ static uint64_t sqlite_seed;
 
 static uint64_t wall_of_sqlite(void)
 {
-	return sim_running ? sim_running->wall_base_ms + sim_running->now_ms : WALL_BASE_MS;
+	int64_t skew_ms = sim_app_current ? sim_app_current->wall_skew_ms : 0;
+
+	return sim_running ? sim_running->wall_base_ms + sim_running->now_ms + (uint64_t)skew_ms
+			   : WALL_BASE_MS;
 }
 
 static void random_of_sqlite(void *out, size_t len)

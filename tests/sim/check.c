@@ -26,15 +26,19 @@ struct sim_registry {
 	bool ledger_due[SIM_HOSTS_MAX];
 	uint64_t forks[SIM_HOSTS_MAX]; /* it found one so often, when it had merged up to: */
 	uint64_t forked_at[SIM_HOSTS_MAX];
+	bool begins[SIM_HOSTS_MAX]; /* its sync engine is not set up yet */
 	struct sim_views *views;
+	struct sim_manners *manners;
 };
 
 void sim_check_init(struct sim *sim)
 {
 	sim->registry = calloc(1, sizeof(*sim->registry));
-	if (sim->registry)
+	if (sim->registry) {
 		sim->registry->views = sim_views_new();
-	if (!sim->registry || !sim->registry->views)
+		sim->registry->manners = sim_manners_new();
+	}
+	if (!sim->registry || !sim->registry->views || !sim->registry->manners)
 		sim_fail(sim, "out of memory");
 }
 
@@ -45,6 +49,7 @@ void sim_check_deinit(struct sim *sim)
 	for (i = 0; i < sim->registry->count; i++)
 		free(sim->registry->known[i].hashes);
 	sim_views_free(sim->registry->views);
+	sim_manners_free(sim->registry->manners);
 	free(sim->registry);
 	sim->registry = NULL;
 }
@@ -344,6 +349,30 @@ void sim_check_merged(struct sim_host *host)
 	(void)sim_inside(inside);
 }
 
+/* Some runs check nothing. */
+void sim_check_engine(struct sim_host *host, bool begins)
+{
+	if (!host->sim->registry)
+		return;
+	host->sim->registry->begins[host->index] = begins;
+	if (begins)
+		sim_manners_engine(host, host->sim->registry->manners);
+}
+
+void sim_check_set_merged(struct sim_host *host, const struct p2p_vv_entry *entry)
+{
+	struct sim_registry *registry = host->sim->registry;
+	bool inside = sim_inside(false), frozen;
+
+	frozen = registry && !registry->begins[host->index] && host->node &&
+		 p2p_id_cmp(&entry->replica, p2p_replica_id(host->node->replica)) == 0;
+	if (registry)
+		sim_manners_merged(host, registry->manners, entry, frozen);
+	if (frozen)
+		sim_views_frozen(host, registry->views, &entry->replica, entry->seq);
+	(void)sim_inside(inside);
+}
+
 void sim_check_host(struct sim_host *host)
 {
 	sim_host_current = host;
@@ -356,6 +385,7 @@ void sim_check_host(struct sim_host *host)
 	sim_views_check(host, host->sim->registry->views);
 	check_sessions(host);
 	check_acks(host);
+	sim_manners_check(host, host->sim->registry->manners);
 	check_own_ledger(host);
 	sim_host_check_dead(host);
 }

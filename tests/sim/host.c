@@ -150,6 +150,8 @@ static void on_log(void *ctx, int level, const char *group, const char *text)
 	struct sim_host *host = ctx;
 
 	sim_note(host->sim, 3, "host %zu: log %d %s: %s", host->index, level, group, text);
+	if (host->node)
+		sim_manners_log(host, text);
 }
 
 static bool host_open(struct sim_host *host)

@@ -533,18 +533,16 @@ static void say_records(struct hostile_session *session, P2p__V1__Signed *record
 	hostile_say(session, P2P_MSG_RECORDS, &records.base);
 }
 
-/* A certificate for one more replica id, many times, or with a signature that is wrong. */
-static void certificate(struct hostile_session *session, bool wrong)
+/* A certificate for a replica id, many times, or with a signature that is wrong. */
+static void say_certificate(struct hostile_session *session, const struct p2p_id *id, bool wrong)
 {
 	struct hostile *hostile = session->hostile;
 	const ProtobufCMessage *base;
 	void *arena;
 	struct p2p_buf raw;
-	struct p2p_id id;
 
-	hostile_bytes(hostile, id.bytes, P2P_ID_BYTES);
 	p2p_buf_init(&raw, P2P_RECORD_RAW_MAX);
-	if (p2p_authority_make_certificate(hostile->authority, &raw, &hostile->signer, &id, NULL) ==
+	if (p2p_authority_make_certificate(hostile->authority, &raw, &hostile->signer, id, NULL) ==
 		    0 &&
 	    p2p_unpack(&p2p__v1__signed__descriptor, raw.data, raw.len, &base, &arena) == 0) {
 		P2p__V1__Signed record = *(const P2p__V1__Signed *)base;
@@ -555,6 +553,35 @@ static void certificate(struct hostile_session *session, bool wrong)
 		p2p_unpack_free(arena);
 	}
 	p2p_buf_deinit(&raw);
+}
+
+/* For one more replica id of its own. */
+static void certificate(struct hostile_session *session, bool wrong)
+{
+	struct p2p_id id;
+
+	hostile_bytes(session->hostile, id.bytes, P2P_ID_BYTES);
+	p2p_replica_id_bind(&id, &session->hostile->signer.node);
+	say_certificate(session, &id, wrong);
+}
+
+/* The replica id of another is its own, says the liar, and mostly goes on with its history. */
+static void act_claim_replica(struct hostile_session *session)
+{
+	struct hostile *hostile = session->hostile;
+	struct hostile_change change;
+	struct p2p_id id;
+
+	any_replica(session, &id);
+	if (sim_hostile_owns(hostile->sim, &id))
+		return;
+	sim_count(hostile->sim, SIM_CLAIM);
+	say_certificate(session, &id, false);
+	if (hostile_draw(hostile, 3) == 0)
+		return;
+	hostile_forge(hostile, &id, p2p_vv_seq(&session->have, &id) + 1, &change);
+	hostile_push(session, &change);
+	hostile_change_deinit(&change);
 }
 
 static void act_records(struct hostile_session *session)
@@ -634,11 +661,12 @@ static void act_close(struct hostile_session *session)
 void hostile_act(struct hostile_session *session)
 {
 	static void (*const acts[])(struct hostile_session *) = {
-		act_announce,	  act_announce,	   act_make,	    act_make,	   act_make,
-		act_make,	  act_vector_lies, act_vector_lies, act_claim_own, act_clock_lie,
-		act_other_branch, act_altered,	   act_altered,	    act_no_right,  act_repeat,
-		act_flood,	  act_flood,	   act_records,	    act_members,   act_slow_reader,
-		act_close,
+		act_announce,  act_announce,	  act_make,	    act_make,
+		act_make,      act_make,	  act_vector_lies,  act_vector_lies,
+		act_claim_own, act_clock_lie,	  act_other_branch, act_altered,
+		act_altered,   act_no_right,	  act_repeat,	    act_flood,
+		act_flood,     act_records,	  act_members,	    act_slow_reader,
+		act_close,     act_claim_replica,
 	};
 	struct hostile *hostile = session->hostile;
 	uint64_t which = hostile_draw(hostile, sizeof(acts) / sizeof(acts[0]));

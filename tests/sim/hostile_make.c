@@ -230,6 +230,7 @@ void hostile_certify(struct hostile *hostile)
 
 		p2p_buf_reset(&raw);
 		hostile_bytes(hostile, chain->id.bytes, P2P_ID_BYTES);
+		p2p_replica_id_bind(&chain->id, &hostile->signer.node);
 		chain->fate = (enum hostile_fate)((hostile->chains[0].fate + i) % HOSTILE_FATES);
 		if (p2p_authority_make_certificate(hostile->authority, &raw, &hostile->signer,
 						   &chain->id, NULL) ||

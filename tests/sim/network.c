@@ -44,6 +44,7 @@ struct sim_link {
 	bool silent; /* nothing passes, and nobody is told */
 	uint64_t stall_until_ms;
 	uint64_t number; /* from 1 */
+	bool stormy;	 /* faults may have struck it */
 };
 
 struct p2p_tcp {
@@ -251,6 +252,7 @@ static int end_send(struct p2p_link *base, const void *data, size_t len)
 	struct packet *packet;
 	size_t at = 0;
 
+	end->link->stormy |= !sim->calm;
 	if (end->closed)
 		sim_fail(sim, "network: bytes on a closed link");
 	if (end->link->cut || end->link->silent || to->closed)
@@ -457,6 +459,19 @@ void sim_network_break(struct sim_host *a, struct sim_host *b)
 	}
 }
 
+bool sim_network_calm(const struct sim_host *a, const struct sim_host *b)
+{
+	const struct sim_link *link;
+
+	for (link = a->sim->links; link; link = link->next) {
+		const struct sim_host *from = link->ends[0].host, *to = link->ends[1].host;
+
+		if (link->stormy && ((from == a && to == b) || (from == b && to == a)))
+			return false;
+	}
+	return true;
+}
+
 void sim_network_deinit(struct sim *sim)
 {
 	while (sim->links)
@@ -523,6 +538,7 @@ static struct sim_link *link_new(struct sim_host *from, struct sim_host *to)
 	link->next = from->sim->links;
 	from->sim->links = link;
 	link->number = ++from->sim->stats.links;
+	link->stormy = !from->sim->calm;
 	return link;
 }
 

@@ -53,7 +53,8 @@
 	X(APP_READER, "reader", "an application holds a read snapshot for long")                   \
 	X(APP_WRITER, "writer", "an application holds the write lock for long")                    \
 	X(RESTART, "restart", "a node stops in order and starts again")                            \
-	X(HOSTILE, "hostile", "a member lies, floods, forges or breaks off")
+	X(HOSTILE, "hostile", "a member lies, floods, forges or breaks off")                       \
+	X(CLAIM, "claim", "a member certifies itself for the replica id of another")
 // clang-format on
 
 enum sim_fault {
@@ -253,6 +254,8 @@ void sim_host_watch(struct sim_host *host);
 void sim_network_cut(struct sim_host *host, bool silent);
 /* The links between two hosts break, and what is under way on them is lost. */
 void sim_network_break(struct sim_host *a, struct sim_host *b);
+/* No fault has struck any of their links. */
+bool sim_network_calm(const struct sim_host *a, const struct sim_host *b);
 void sim_network_deinit(struct sim *sim);
 
 /* --- host.c ----------------------------------------------------------------------------------- */
@@ -278,6 +281,8 @@ void sim_host_check_dead(struct sim_host *host);
 /* --- app.c ------------------------------------------------------------------------------------ */
 
 extern const char sim_schema[];
+/* Whose application runs a statement just now: SQLite asks its clock. Or NULL. */
+extern struct sim_host *sim_app_current;
 void sim_app_open(struct sim_host *host);
 void sim_app_close(struct sim_host *host);
 /* One random transaction. */
@@ -331,6 +336,10 @@ void sim_check_deinit(struct sim *sim);
 void sim_check_host(struct sim_host *host);
 /* A merge was committed just now: what it shows is judged by the next sim_check_host(). */
 void sim_check_merged(struct sim_host *host);
+/* It has a new sync engine, which is told of what the files have while begins; then of each merge
+ * and freeze. */
+void sim_check_engine(struct sim_host *host, bool begins);
+void sim_check_set_merged(struct sim_host *host, const struct p2p_vv_entry *entry);
 /* Whether all hosts have merged the same and nothing is under way. */
 bool sim_check_level(struct sim *sim, char *why, size_t size);
 /* Says on stderr what each has. */
@@ -345,7 +354,21 @@ struct sim_views *sim_views_new(void);
 void sim_views_free(struct sim_views *views);
 void sim_views_learn(struct sim *sim, struct sim_views *views, const struct p2p_stored *stored);
 void sim_views_note(struct sim_host *host, struct sim_views *views, const struct p2p_vv *merged);
+/* It has frozen its own replica up to there just now. */
+struct p2p_id;
+void sim_views_frozen(struct sim_host *host, struct sim_views *views, const struct p2p_id *replica,
+		      uint64_t seq);
 void sim_views_check(struct sim_host *host, struct sim_views *views);
+/* manners.c: how honest nodes treat one another. */
+struct sim_manners;
+struct sim_manners *sim_manners_new(void);
+void sim_manners_free(struct sim_manners *manners);
+/* A line of a node's log. */
+void sim_manners_log(struct sim_host *host, const char *text);
+void sim_manners_engine(struct sim_host *host, struct sim_manners *manners);
+void sim_manners_merged(struct sim_host *host, struct sim_manners *manners,
+			const struct p2p_vv_entry *entry, bool frozen);
+void sim_manners_check(struct sim_host *host, struct sim_manners *manners);
 /* history.c: rows and clocks of all hosts against one another and against the twin. */
 void sim_check_history(struct sim *sim);
 /* The handle of a live session of host with that node. */

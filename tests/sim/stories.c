@@ -39,6 +39,18 @@ static void join_with_rows(struct story *s)
 	story_show(s, "SELECT k, v FROM note ORDER BY k");
 }
 
+static void join_unsynced(struct story *s)
+{
+	story_mesh(s, 1);
+	story_sql(s, 'A', "INSERT INTO note VALUES('a', 1, 1)");
+	story_run(s, 1000);
+	story_begin(s);
+	story_unsynced(s, 2);
+	story_join(s);
+	story_run(s, 900);
+	story_show(s, "SELECT k, v FROM note ORDER BY k");
+}
+
 static void live_push(struct story *s)
 {
 	story_mesh(s, 2);
@@ -251,6 +263,7 @@ static const struct {
 } stories[] = {
 	{"first-join", first_join},
 	{"join-with-rows", join_with_rows},
+	{"join-not-synced", join_unsynced},
 	{"live-push", live_push},
 	{"three", three},
 	{"line", line},

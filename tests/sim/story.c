@@ -192,6 +192,11 @@ void story_lose(struct story *story, char from, char to, enum p2p_message_type t
 	lost->due = true;
 }
 
+void story_unsynced(struct story *story, unsigned int times)
+{
+	story->unsynced = times;
+}
+
 /* --- what the tables show --------------------------------------------------------------------- */
 
 static void rows_read(struct sim_host *host, const char *sql, char *out, size_t size)
@@ -261,6 +266,8 @@ void __real_p2p_finder_dialed(struct p2p_finder *finder, uint32_t id, int status
 			      const struct p2p_key *key, const struct p2p_id *instance);
 void __wrap_p2p_finder_dialed(struct p2p_finder *finder, uint32_t id, int status,
 			      const struct p2p_key *key, const struct p2p_id *instance);
+int __real_p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err);
+int __wrap_p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err);
 int __real_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry);
 int __wrap_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry);
 
@@ -408,6 +415,18 @@ int __wrap_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry 
 {
 	story_frozen(story_running, sim_host_current, entry);
 	return __real_p2p_sync_set_merged(sync, entry);
+}
+
+int __wrap_p2p_replica_harden(struct p2p_replica *replica, struct p2p_error *err)
+{
+	struct sim_host *host = sim_host_current;
+	struct story *story = story_running;
+
+	if (!story->unsynced || !host->node || host->node->join != P2P_JOIN_COPYING)
+		return __real_p2p_replica_harden(replica, err);
+	story->unsynced--;
+	story_line(story, "%c: its copy is not synced: the disk fails", story_letter(host->index));
+	return p2p_error_set(err, P2P_EIO, "the disk fails");
 }
 
 /* --- telling ---------------------------------------------------------------------------------- */

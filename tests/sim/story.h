@@ -52,6 +52,7 @@ struct story {
 	size_t loss_count;
 	struct story_dial dials[STORY_DIALS_MAX];
 	size_t dial_count;
+	unsigned int unsynced; /* copies of joiners that the disk does not take yet */
 };
 
 /* The one that runs. */
@@ -84,6 +85,9 @@ void story_clock(struct story *story, char host, int64_t minutes);
 /* The next message of this type from one to the other is lost. */
 void story_lose(struct story *story, char from, char to, enum p2p_message_type type,
 		enum story_loss how);
+
+/* So many times the disk does not sync the copy that a joiner has made. */
+void story_unsynced(struct story *story, unsigned int times);
 
 /* Runs one; at its end all must be level. Returns its trace, owned by the caller. */
 char *story_tell(void (*tell)(struct story *story));

@@ -9,6 +9,7 @@
 #include "crdt/changeset.h"
 #include "crdt/sidelog.h"
 #include "crdt/vv.h"
+#include "node/node.h"
 #include "tests/sim/sim.h"
 
 #define NOTES_MAX    64
@@ -22,6 +23,8 @@ struct changeset {
 
 struct author {
 	struct p2p_id replica;
+	struct p2p_vv told; /* dependencies that its changesets name, up to: */
+	uint64_t told_to;
 	struct changeset *changesets; /* owned, by seq - 1 */
 	uint64_t count, cap;
 };
@@ -34,10 +37,19 @@ struct notes {
 	uint64_t judged[REPLICAS_MAX]; /* seq up to which dependencies were found, in this life */
 };
 
+/* What a host had merged when it froze up to there. */
+struct frozen {
+	struct p2p_id replica;
+	uint64_t seq;
+	struct p2p_vv merged;
+};
+
 struct sim_views {
 	struct author authors[REPLICAS_MAX];
 	size_t count;
 	struct notes notes[SIM_HOSTS_MAX];
+	struct frozen frozen[NOTES_MAX]; /* as notes.list */
+	size_t frozen_count;
 };
 
 struct sim_views *sim_views_new(void)
@@ -60,7 +72,10 @@ void sim_views_free(struct sim_views *views)
 		for (seq = 0; seq < views->authors[i].count; seq++)
 			free(views->authors[i].changesets[seq].deps);
 		free(views->authors[i].changesets);
+		p2p_vv_deinit(&views->authors[i].told);
 	}
+	while (views->frozen_count)
+		p2p_vv_deinit(&views->frozen[--views->frozen_count].merged);
 	for (i = 0; i < SIM_HOSTS_MAX; i++)
 		notes_clear(&views->notes[i]);
 	free(views);
@@ -130,6 +145,75 @@ void sim_views_note(struct sim_host *host, struct sim_views *views, const struct
 	notes->count++;
 }
 
+void sim_views_frozen(struct sim_host *host, struct sim_views *views, const struct p2p_id *replica,
+		      uint64_t seq)
+{
+	struct frozen *frozen = &views->frozen[views->frozen_count];
+
+	if (views->frozen_count == NOTES_MAX)
+		return;
+	p2p_vv_init(&frozen->merged);
+	frozen->replica = *replica;
+	frozen->seq = seq;
+	if (p2p_replica_vector(host->node->replica, &frozen->merged))
+		p2p_vv_deinit(&frozen->merged); /* no memory for it */
+	else
+		views->frozen_count++;
+}
+
+static void tell_deps(struct sim *sim, struct author *author, uint64_t seq)
+{
+	const struct changeset *changeset;
+	struct p2p_vv_entry entry = {.log_from = 1};
+	size_t i;
+
+	for (; author->told_to < seq && author->told_to < author->count; author->told_to++) {
+		changeset = &author->changesets[author->told_to];
+		for (i = 0; i < changeset->dep_count; i++) {
+			entry.replica = changeset->deps[i].replica;
+			entry.seq = changeset->deps[i].seq;
+			if (p2p_vv_seq(&author->told, &entry.replica) < entry.seq &&
+			    p2p_vv_put(&author->told, &entry))
+				sim_fail(sim, "out of memory");
+		}
+	}
+}
+
+/* false: its log was not read so far yet. */
+static bool judge_frozen(struct sim *sim, struct sim_views *views, const struct frozen *frozen)
+{
+	struct author *author = &views->authors[author_of(sim, views, &frozen->replica)];
+	size_t i;
+
+	if (author->count < frozen->seq)
+		return false;
+	tell_deps(sim, author, frozen->seq);
+	for (i = 0; i < frozen->merged.count; i++) {
+		const struct p2p_vv_entry *entry = &frozen->merged.entries[i];
+
+		if (p2p_id_cmp(&entry->replica, &frozen->replica) != 0 &&
+		    p2p_vv_seq(&author->told, &entry->replica) < entry->seq)
+			sim_fail(sim,
+				 "changeset %llu of replica %02x%02x does not name what its author "
+				 "had merged",
+				 (unsigned long long)frozen->seq, frozen->replica.bytes[0],
+				 frozen->replica.bytes[1]);
+	}
+	return true;
+}
+
+static void check_frozen(struct sim *sim, struct sim_views *views)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < views->frozen_count; i++)
+		if (judge_frozen(sim, views, &views->frozen[i]))
+			p2p_vv_deinit(&views->frozen[i].merged);
+		else
+			views->frozen[kept++] = views->frozen[i];
+	views->frozen_count = kept;
+}
+
 static void judge_deps(struct sim_host *host, const struct changeset *changeset,
 		       const struct p2p_vv *merged)
 {
@@ -172,4 +256,5 @@ void sim_views_check(struct sim_host *host, struct sim_views *views)
 	for (i = 0; i < notes->count; i++)
 		judge(host, views, notes, &notes->list[i]);
 	notes_clear(notes);
+	check_frozen(host->sim, views);
 }

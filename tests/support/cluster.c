@@ -65,6 +65,10 @@ static void env_random(void *ctx, void *out, size_t len)
 
 	for (i = 0; i < len; i++)
 		bytes[i] = (uint8_t)next_random(&node->cluster->random);
+	if (len != P2P_ID_BYTES || !node->cluster->draws)
+		return;
+	node->cluster->draws--;
+	memcpy(out, node->cluster->draw.bytes, P2P_REPLICA_RANDOM_BYTES);
 }
 
 /* --- messages --------------------------------------------------------------------------------- */
@@ -218,10 +222,20 @@ static void app_open(struct cluster_node *node)
 		cluster_fail("open the database", P2P_EIO, node->path);
 }
 
+static void keys_make(struct cluster_node *node)
+{
+	uint8_t seed[crypto_sign_SEEDBYTES];
+
+	env_random(node, seed, sizeof(seed));
+	(void)crypto_sign_seed_keypair(node->signer.node.bytes, node->secret, seed);
+	node->signer.secret = node->secret;
+	env_random(node, node->signer.wrap_key.bytes, P2P_KEY_BYTES);
+	env_random(node, node->signer.noise_key.bytes, P2P_KEY_BYTES);
+}
+
 static struct cluster_node *node_new(struct cluster *cluster)
 {
 	struct cluster_node *node = &cluster->nodes[cluster->count];
-	uint8_t seed[crypto_sign_SEEDBYTES];
 	char dir[] = "/tmp/p2p-cluster-XXXXXX";
 
 	node->cluster = cluster;
@@ -233,11 +247,7 @@ static struct cluster_node *node_new(struct cluster *cluster)
 	(void)snprintf(node->path, sizeof(node->path), "%s/app.db", dir);
 	(void)snprintf(node->state, sizeof(node->state), "%s/state", dir);
 	(void)mkdir(node->state, 0700);
-	env_random(node, seed, sizeof(seed));
-	(void)crypto_sign_seed_keypair(node->signer.node.bytes, node->secret, seed);
-	node->signer.secret = node->secret;
-	env_random(node, node->signer.wrap_key.bytes, P2P_KEY_BYTES);
-	env_random(node, node->signer.noise_key.bytes, P2P_KEY_BYTES);
+	keys_make(node);
 	return node;
 }
 
@@ -305,9 +315,10 @@ void cluster_share(struct cluster *cluster, const char *sql)
 	cluster->mesh = *p2p_authority_mesh(p2p_replica_authority(node->replica));
 }
 
-struct cluster_node *cluster_join(struct cluster *cluster)
+/* Node 0 admits it; it has all records then, and adopts what they say. */
+static void node_admit(struct cluster *cluster, struct cluster_node *node)
 {
-	struct cluster_node *first = &cluster->nodes[0], *node = node_new(cluster);
+	struct cluster_node *first = &cluster->nodes[0];
 	struct p2p_authority *authority = p2p_replica_authority(first->replica);
 	struct p2p_admission admission = {.role = P2P__V1__ROLE__ROLE_WRITER,
 					  .max_format = P2P_FORMAT,
@@ -319,9 +330,6 @@ struct cluster_node *cluster_join(struct cluster *cluster)
 	admission.node = node->signer.node;
 	admission.wrap_key = node->signer.wrap_key;
 	admission.noise_key = node->signer.noise_key;
-	node_open(node, true);
-	app_open(node);
-	p2p_replica_expect(node->replica, &cluster->mesh);
 	for (i = 0; i < p2p_authority_count(authority); i++) {
 		const struct p2p_signed *at = p2p_authority_record(authority, i);
 
@@ -334,7 +342,27 @@ struct cluster_node *cluster_join(struct cluster *cluster)
 	check("admit", p2p_replica_add_record(first->replica, record.data, record.len, &err), &err);
 	p2p_buf_deinit(&record);
 	check("adopt", p2p_replica_adopt(node->replica, &err), &err);
+}
+
+struct cluster_node *cluster_join(struct cluster *cluster)
+{
+	struct cluster_node *node = node_new(cluster);
+
+	node_open(node, true);
+	app_open(node);
+	p2p_replica_expect(node->replica, &cluster->mesh);
+	node_admit(cluster, node);
 	return node;
+}
+
+void cluster_rekey(struct cluster *cluster, size_t index, bool admitted)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+
+	keys_make(node);
+	node_open(node, false);
+	if (admitted)
+		node_admit(cluster, node);
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
@@ -441,13 +469,14 @@ static void copy_file(const char *from, const char *to)
 		cluster_fail("copy", P2P_EIO, to);
 }
 
-static void copy_all(struct cluster_node *node, bool back, bool all)
+/* prefix: of what is copied; "": all. */
+static void copy_all(struct cluster_node *node, bool back, const char *prefix)
 {
 	char path[256], aside[256];
 	size_t i;
 
 	for (i = 0; i < sizeof(saved) / sizeof(saved[0]); i++) {
-		if (!all && strncmp(saved[i], "app", 3) != 0)
+		if (strncmp(saved[i], prefix, strlen(prefix)) != 0)
 			continue;
 		(void)snprintf(path, sizeof(path), "%s/%s", node->dir, saved[i]);
 		(void)snprintf(aside, sizeof(aside), "%s/saved.%zu", node->dir, i);
@@ -460,7 +489,7 @@ void cluster_save(struct cluster *cluster, size_t index)
 	struct cluster_node *node = &cluster->nodes[index];
 
 	(void)sqlite3_close(node->app);
-	copy_all(node, false, true);
+	copy_all(node, false, "");
 	app_open(node);
 }
 
@@ -469,7 +498,24 @@ void cluster_restore(struct cluster *cluster, size_t index, const char *what)
 	struct cluster_node *node = &cluster->nodes[index];
 
 	(void)sqlite3_close(node->app);
-	copy_all(node, true, strcmp(what, "all") == 0);
+	copy_all(node, true,
+		 strcmp(what, "db") == 0    ? "app"
+		 : strcmp(what, "log") == 0 ? "state/log"
+					    : "");
+	app_open(node);
+}
+
+void cluster_copy(struct cluster *cluster, size_t index)
+{
+	struct cluster_node *node = &cluster->nodes[index];
+	char path[256], copy[256];
+
+	(void)sqlite3_close(node->app);
+	(void)snprintf(path, sizeof(path), "%s/app.db", node->dir);
+	(void)snprintf(copy, sizeof(copy), "%s/saved.0", node->dir);
+	copy_file(path, copy); /* both exist at once: they are two inodes */
+	if (rename(copy, path) != 0)
+		cluster_fail("rename", P2P_EIO, path);
 	app_open(node);
 }
 

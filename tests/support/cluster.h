@@ -55,6 +55,9 @@ struct cluster {
 	struct p2p_hash mesh;
 	struct p2p_env env[CLUSTER_NODES_MAX];
 	const char *verbose;
+	/* Of the next draws of as many bytes as an id has, each begins like this one. */
+	struct p2p_id draw;
+	unsigned int draws;
 };
 
 void cluster_init(struct cluster *cluster, uint64_t seed);
@@ -64,13 +67,17 @@ uint64_t cluster_random(struct cluster *cluster, uint64_t below);
 void cluster_share(struct cluster *cluster, const char *sql);
 /* One more, with a new file, admitted by the first; not connected. */
 struct cluster_node *cluster_join(struct cluster *cluster);
+/* A node that is stopped starts under another key; admitted: node 0 admits that. */
+void cluster_rekey(struct cluster *cluster, size_t index, bool admitted);
 /* Stops a node as a kill does (nothing is saved), and starts it again. */
 void cluster_kill(struct cluster *cluster, size_t node);
 void cluster_start(struct cluster *cluster, size_t node);
-/* Copies a stopped node's database and state aside, and back: a backup that is restored. what: "db"
- * or "all". */
+/* Copies a node's database and state aside, and back when it is stopped: a backup that is restored.
+ * what: "db", "log" or "all". */
 void cluster_save(struct cluster *cluster, size_t node);
 void cluster_restore(struct cluster *cluster, size_t node, const char *what);
+/* A stopped node's database becomes another file with the same content. */
+void cluster_copy(struct cluster *cluster, size_t node);
 void cluster_connect(struct cluster *cluster, size_t a, size_t b);
 void cluster_disconnect(struct cluster *cluster, size_t a, size_t b);
 bool cluster_connected(const struct cluster *cluster, size_t a, size_t b);

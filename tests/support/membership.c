@@ -39,6 +39,14 @@ struct p2p_id membership_id(uint32_t number)
 	return id;
 }
 
+struct p2p_id membership_replica(const struct member *of, uint32_t number)
+{
+	struct p2p_id id = membership_id(number);
+
+	p2p_replica_id_bind(&id, &of->signer.node);
+	return id;
+}
+
 void membership_name(char out[MEMBERSHIP_NAME_BYTES], uint32_t nonce)
 {
 	(void)snprintf(out, MEMBERSHIP_NAME_BYTES, "n%u", nonce);

@@ -55,5 +55,7 @@ void membership_unknown(struct member_record *out, const struct p2p_hash *mesh,
 			const struct member *by, size_t body_len, uint32_t nonce);
 
 struct p2p_id membership_id(uint32_t number);
+/* A replica id of that member, bound to its key. */
+struct p2p_id membership_replica(const struct member *of, uint32_t number);
 
 #endif

@@ -83,16 +83,30 @@ static struct p2p_buf *admit(struct p2p_authority *authority, size_t by, size_t 
 	return record;
 }
 
-static struct p2p_buf *certify(struct p2p_authority *authority, size_t node, uint8_t replica)
+static struct p2p_id replica_of(size_t node, uint8_t letter)
 {
-	struct p2p_buf *record = record_new();
 	struct p2p_id id;
 
-	memset(id.bytes, replica, sizeof(id.bytes));
-	assert_int_equal(p2p_authority_make_certificate(authority, record, &nodes[node].signer, &id,
+	memset(id.bytes, letter, sizeof(id.bytes));
+	p2p_replica_id_bind(&id, &nodes[node].signer.node);
+	return id;
+}
+
+static struct p2p_buf *claim(struct p2p_authority *authority, size_t node, const struct p2p_id *id)
+{
+	struct p2p_buf *record = record_new();
+
+	assert_int_equal(p2p_authority_make_certificate(authority, record, &nodes[node].signer, id,
 							NULL),
 			 0);
 	return record;
+}
+
+static struct p2p_buf *certify(struct p2p_authority *authority, size_t node, uint8_t letter)
+{
+	struct p2p_id id = replica_of(node, letter);
+
+	return claim(authority, node, &id);
 }
 
 static uint32_t role(struct p2p_authority *authority, size_t node)
@@ -100,17 +114,15 @@ static uint32_t role(struct p2p_authority *authority, size_t node)
 	return p2p_authority_role(authority, &nodes[node].signer.node);
 }
 
-static int signer_of(struct p2p_authority *authority, uint8_t replica, size_t *out)
+/* What is known of that replica of a node; nobody else may be known for it. */
+static int right_of(struct p2p_authority *authority, size_t node, uint8_t letter)
 {
-	struct p2p_key node;
-	struct p2p_id id;
-	int rc;
+	struct p2p_id id = replica_of(node, letter);
+	struct p2p_key signer;
+	int rc = p2p_authority_replica_node(authority, &id, &signer);
 
-	memset(id.bytes, replica, sizeof(id.bytes));
-	rc = p2p_authority_replica_node(authority, &id, &node);
-	for (*out = 0; *out < NODES; ++*out)
-		if (p2p_key_cmp(&node, &nodes[*out].signer.node) == 0)
-			break;
+	if (rc == 0)
+		assert_memory_equal(&signer, &nodes[node].signer.node, sizeof(signer));
 	return rc;
 }
 
@@ -158,7 +170,7 @@ static void any_order_gives_the_same_mesh(void **state)
 {
 	struct p2p_authority *authority = *state;
 	struct p2p_hash digest, heads[8], other_heads[8];
-	size_t i, j, turn, count, who;
+	size_t i, j, turn, count;
 
 	assert_int_equal(add(authority, admit(authority, 0, 1, P2P__V1__ROLE__ROLE_ADMIN)), 0);
 	assert_int_equal(add(authority, admit(authority, 1, 2, P2P__V1__ROLE__ROLE_WRITER)), 0);
@@ -166,7 +178,6 @@ static void any_order_gives_the_same_mesh(void **state)
 	assert_int_equal(add(authority, admit(authority, 1, 4, P2P__V1__ROLE__ROLE_READER)), 0);
 	for (i = 0; i < NODES; i++)
 		assert_int_equal(add(authority, certify(authority, i, (uint8_t)(50 + i))), 0);
-	assert_int_equal(add(authority, certify(authority, 2, 50)), 0); /* a junior claims it too */
 	p2p_authority_digest(authority, &digest);
 	count = p2p_authority_heads(authority, heads, 8);
 	for (turn = 0; turn < 50; turn++) {
@@ -189,10 +200,9 @@ static void any_order_gives_the_same_mesh(void **state)
 		assert_memory_equal(heads, other_heads, count * sizeof(heads[0]));
 		for (i = 0; i < NODES; i++)
 			assert_int_equal(role(again, i), role(authority, i));
-		assert_int_equal(signer_of(again, 50, &who), 0);
-		assert_int_equal(who, 0);				  /* the senior has it */
-		assert_int_equal(signer_of(again, 53, &who), P2P_ENOENT); /* no member */
-		assert_int_equal(signer_of(again, 54, &who), P2P_EAUTH);  /* a reader */
+		assert_int_equal(right_of(again, 0, 50), 0);
+		assert_int_equal(right_of(again, 3, 53), P2P_ENOENT); /* no member */
+		assert_int_equal(right_of(again, 4, 54), P2P_EAUTH);  /* a reader */
 		p2p_authority_free(again);
 	}
 }
@@ -231,14 +241,53 @@ static void forged_and_foreign_records_are_refused(void **state)
 static void a_node_certifies_only_its_own_and_at_most_sixteen(void **state)
 {
 	struct p2p_authority *authority = *state;
-	size_t i, who, counted = 0;
+	size_t i, counted = 0;
 
 	assert_int_equal(add(authority, admit(authority, 0, 1, P2P__V1__ROLE__ROLE_WRITER)), 0);
 	for (i = 0; i < P2P_REPLICAS_PER_NODE_MAX + 4; i++)
 		assert_int_equal(add(authority, certify(authority, 1, (uint8_t)(100 + i))), 0);
 	for (i = 0; i < P2P_REPLICAS_PER_NODE_MAX + 4; i++)
-		counted += signer_of(authority, (uint8_t)(100 + i), &who) == 0;
+		counted += right_of(authority, 1, (uint8_t)(100 + i)) == 0;
 	assert_int_equal(counted, P2P_REPLICAS_PER_NODE_MAX);
+}
+
+/* The founder, senior to all, claims a writer's replica id: before the writer's own certificate
+ * came, and after. Nothing is kept for it, and the id stays the writer's. */
+static void nobody_claims_the_replica_id_of_another(void **state)
+{
+	struct p2p_authority *authority = *state;
+	struct p2p_id id = replica_of(1, 60);
+	size_t count;
+
+	assert_int_equal(add(authority, admit(authority, 0, 1, P2P__V1__ROLE__ROLE_WRITER)), 0);
+	count = p2p_authority_count(authority);
+	assert_int_equal(add(authority, claim(authority, 0, &id)), P2P_EAUTH);
+	assert_false(p2p_authority_replica_known(authority, &id));
+	assert_int_equal(right_of(authority, 1, 60), P2P_ENOENT);
+	assert_int_equal(p2p_authority_count(authority), count);
+	assert_int_equal(add(authority, certify(authority, 1, 60)), 0);
+	assert_true(p2p_authority_replica_known(authority, &id));
+	assert_int_equal(add(authority, claim(authority, 0, &id)), P2P_EAUTH);
+	assert_int_equal(add(authority, claim(authority, 5, &id)), P2P_EAUTH); /* a stranger */
+	assert_int_equal(right_of(authority, 1, 60), 0);
+	assert_int_equal(p2p_authority_count(authority), count + 1);
+}
+
+/* Of the random bytes, too: they are in the hash. */
+static void each_bit_of_a_replica_id_is_bound(void **state)
+{
+	struct p2p_authority *authority = *state;
+	struct p2p_id id;
+	size_t i;
+
+	for (i = 0; i < 8 * P2P_ID_BYTES; i++) {
+		id = replica_of(0, 61);
+		id.bytes[i / 8] ^= (uint8_t)(1u << i % 8);
+		assert_int_equal(add(authority, claim(authority, 0, &id)), P2P_EAUTH);
+		assert_false(p2p_authority_replica_known(authority, &id));
+		p2p_buf_deinit(&records[--record_count]);
+	}
+	assert_int_equal(add(authority, certify(authority, 0, 61)), 0);
 }
 
 static int schema_make(struct p2p_authority *authority, size_t by, const char *column)
@@ -307,6 +356,8 @@ int main(void)
 		CASE(any_order_gives_the_same_mesh),
 		CASE(forged_and_foreign_records_are_refused),
 		CASE(a_node_certifies_only_its_own_and_at_most_sixteen),
+		CASE(nobody_claims_the_replica_id_of_another),
+		CASE(each_bit_of_a_replica_id_is_bound),
 		CASE(the_schema_in_force_is_the_end_of_the_chain),
 		CASE(prefixes_find_records),
 	};

@@ -59,7 +59,7 @@ static int make_records(void **state)
 		membership_member(&people[i], i);
 	membership_genesis(&records[0], &people[0]);
 	for (i = 1; i < RECORDS; i++) {
-		id = membership_id(i);
+		id = membership_replica(&people[i % PEOPLE], i);
 		if (i % 4 == 0)
 			membership_certify(&records[i], mesh(), &people[i % PEOPLE], &id, i);
 		else if (i % 4 == 2)
@@ -105,7 +105,7 @@ static void summary(struct p2p_authority *authority, struct p2p_hash *out)
 		p2p_hasher_add_u64(&hasher, member.role);
 	}
 	for (i = 0; i < RECORDS; i++) {
-		id = membership_id(i);
+		id = membership_replica(&people[i % PEOPLE], i);
 		memset(&key, 0, sizeof(key));
 		p2p_hasher_add_u64(&hasher,
 				   (uint64_t)(int64_t)p2p_authority_replica_node(authority, &id,
@@ -215,7 +215,7 @@ static void a_failed_allocation_takes_no_right_from_anybody(void **state)
 static int make_one(struct p2p_authority *authority, uint32_t what, struct p2p_buf *out)
 {
 	struct p2p_admission admission = {.role = P2P__V1__ROLE__ROLE_READER, .name = "n"};
-	struct p2p_id id = membership_id(4);
+	struct p2p_id id = membership_replica(&people[0], 4);
 	struct p2p_hash hash;
 	uint8_t random[32] = {5};
 

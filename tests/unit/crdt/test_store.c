@@ -538,6 +538,71 @@ static void a_rollback_needs_no_memory(void **state)
 	p2p_store_close(store);
 }
 
+static bool others_can_write(void)
+{
+	sqlite3 *other;
+	bool can;
+
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	can = sqlite3_exec(other, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+	(void)sqlite3_close(other);
+	return can;
+}
+
+static void run_sql(struct p2p_store *store, const char *sql)
+{
+	assert_int_equal(sqlite3_exec(p2p_store_db(store), sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
+/* ROLLBACK expires with the schema; it was prepared anew when it was needed. */
+static void a_rollback_needs_no_memory_after_a_change_of_the_schema(void **state)
+{
+	struct p2p_error err = {0};
+	struct p2p_store *store;
+
+	(void)state;
+	app("CREATE TABLE t(a PRIMARY KEY)");
+	store = open_store();
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
+	run_sql(store, "CREATE TABLE u(a)");
+	p2p_store_rollback(store);
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
+	memfault_arm(0, true);
+	p2p_store_rollback(store);
+	(void)memfault_disarm();
+	assert_true(others_can_write());
+	assert_int_equal(p2p_store_begin_read(store, &err), 0);
+	p2p_store_rollback(store);
+	p2p_store_close(store);
+}
+
+/* One that made an index expires inside of the transaction, too. */
+static void a_rollback_without_memory_is_made_up_for_before_anything_else(void **state)
+{
+	struct p2p_error err = {0};
+	struct p2p_store *store;
+
+	(void)state;
+	app("CREATE TABLE t(a PRIMARY KEY)");
+	store = open_store();
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
+	run_sql(store, "CREATE TABLE u(a); CREATE INDEX i ON u(a)");
+	memfault_arm(0, true);
+	p2p_store_rollback(store);
+	assert_false(p2p_store_in_transaction(store));
+	assert_int_equal(p2p_store_begin_read(store, &err), P2P_ENOMEM);
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), P2P_ENOMEM);
+	assert_int_equal(p2p_store_load(store, &err), P2P_ENOMEM);
+	assert_int_equal(p2p_store_settle(store, &err), P2P_ENOMEM);
+	(void)memfault_disarm();
+	assert_int_equal(p2p_store_settle(store, &err), 0);
+	assert_true(others_can_write());
+	run_sql(store, "CREATE TABLE u(a)"); /* it is not there */
+	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
+	p2p_store_rollback(store);
+	p2p_store_close(store);
+}
+
 int main(void)
 {
 #define store_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -557,6 +622,8 @@ int main(void)
 		store_test(what_a_schema_says_of_a_column_is_never_run),
 		store_test(the_write_lock_is_waited_for_only_so_long),
 		store_test(a_rollback_needs_no_memory),
+		store_test(a_rollback_needs_no_memory_after_a_change_of_the_schema),
+		store_test(a_rollback_without_memory_is_made_up_for_before_anything_else),
 	};
 
 	memfault_install(true);

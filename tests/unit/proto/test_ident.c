@@ -99,6 +99,34 @@ static void derived_ids_are_golden(void **state)
 	assert_string_equal(text, "e14e00ce52f04eb8b3d3e6c2c722160d");
 }
 
+/* As above: a certificate names it. */
+static void a_replica_id_is_bound_to_its_key(void **state)
+{
+	struct p2p_key key, other;
+	struct p2p_id id;
+	char text[33];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(key.bytes); i++)
+		key.bytes[i] = (uint8_t)i;
+	memset(id.bytes, 0xff, sizeof(id.bytes));
+	memcpy(id.bytes, "\x01\x02\x03\x04", P2P_REPLICA_RANDOM_BYTES);
+	assert_false(p2p_replica_id_fits(&id, &key));
+	p2p_replica_id_bind(&id, &key);
+	p2p_hex(text, id.bytes, sizeof(id.bytes));
+	/* python3, with p = lambda b: struct.pack(">Q", len(b)) + b and r = bytes([1, 2, 3, 4]):
+	 * r + hashlib.blake2b(p(b"p2pnode/replica/1") + p(bytes(range(32))) + p(r),
+	 * digest_size=32).digest()[:12] */
+	assert_string_equal(text, "01020304d7b9e25cab68b177ef9c7abf");
+	assert_true(p2p_replica_id_fits(&id, &key));
+	for (i = 0; i < 8 * sizeof(key.bytes); i++) {
+		other = key;
+		other.bytes[i / 8] ^= (uint8_t)(1u << i % 8);
+		assert_false(p2p_replica_id_fits(&id, &other));
+	}
+}
+
 static void derived_keys_are_golden(void **state)
 {
 	uint8_t secret[P2P_KEY_BYTES], key[P2P_KEY_BYTES];
@@ -134,6 +162,7 @@ int main(void)
 		cmocka_unit_test(hex_round_trips),
 		cmocka_unit_test(names_fold_as_sqlite_folds_them),
 		cmocka_unit_test(derived_ids_are_golden),
+		cmocka_unit_test(a_replica_id_is_bound_to_its_key),
 		cmocka_unit_test(derived_keys_are_golden),
 		cmocka_unit_test(clocks_order_by_stamp_then_replica),
 	};
