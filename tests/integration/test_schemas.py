@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
@@ -262,9 +263,10 @@ def json_address(site):
 
 
 def temporary(site):
-    """Rows of the file that show a number which is not theirs."""
+    """Rows that the file shows under a number which is not theirs; parked ones may wait."""
     conn = site.connect()
-    count = conn.execute("SELECT count(*) FROM p2p_temp").fetchone()[0]
+    count = conn.execute("SELECT count(*) FROM p2p_temp AS x WHERE NOT EXISTS"
+                         " (SELECT 1 FROM p2p_parked AS p WHERE p.t = x.t AND p.k = x.k)").fetchone()[0]
     conn.close()
     return count
 
@@ -299,8 +301,10 @@ def one(origin, seed, phases, transactions):
         try:
             storm = Storm(world, origin, seed, phases, transactions)
             return storm.storm()
-        except Failed as why:
+        except (Failed, sqlite3.Error, subprocess.TimeoutExpired) as why:
             said = {s.name: s.node.errors[-3:] for s in storm.sites if s.node} if storm else {}
+            if storm:
+                said["told"] = [storm.world.run("status", s.db, "--json")[0] for s in storm.sites]
             keep(world)
             raise Failed("%s; nodes said %s" % (why, said)) from None
 

@@ -9,7 +9,7 @@
 
 #define SHEET_ROWS_MAX 256
 
-enum { PERSON, ITEM, NOTE, TAG, LAND, TOWN, EXTRA, SHEET_TABLES };
+enum { PERSON, WARE, NOTE, TAG, LAND, TOWN, EXTRA, SHEET_TABLES };
 
 /* The tables, as SQL and as the twin knows them (ids of tables and constraints are the caller's to
  * fill in), and their columns. */
@@ -45,6 +45,10 @@ void sheet_write(struct sheet *sheet, uint64_t *rng, bool careless);
 /* Rows of the sheet whose FOREIGN KEY does not hold. */
 uint64_t sheet_dangling(struct sheet *sheet);
 
+/* Room for one. */
+#define SHEET_SQL_BYTES 1024
+/* A random statement on one of the tables; many are refused by it. */
+void sheet_statement(uint64_t *rng, char *out, size_t size);
 /* splitmix64, below a bound. */
 uint32_t sheet_pick(uint64_t *rng, uint32_t below);
 
