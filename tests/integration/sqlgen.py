@@ -48,6 +48,7 @@ class Table:
         self.key = [c.name for c in sorted((c for c in self.columns if c.key), key=lambda c: c.key)]
         self.rowid = self._is_rowid_alias(conn)
         self.foreign = self._foreign(conn)
+        self.unique = any(row[2] and row[3] != "pk" for row in conn.execute("PRAGMA index_list(%s)" % self.sql))
 
     def _is_rowid_alias(self, conn):
         """Its key is the number that last_insert_rowid() tells."""
@@ -125,11 +126,12 @@ class Generator:
 
     def value(self, conn, table, column):
         chance = self.random.random()
-        if not column.not_null and chance < 0.12:
+        # a row with NULL in its key stays where it is written: it must not hold what others want
+        if not column.not_null and chance < 0.12 and not (column.key and table.unique):
             return None
         if chance < 0.35:
             row = self.some(conn, table, [column.name])
-            if row:
+            if row and row[0] is not None:
                 return row[0]
         return self.any_value(column)
 

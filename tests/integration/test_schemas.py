@@ -103,6 +103,21 @@ class Site:
         self.start("run", self.db)
         return self.node.line("node ").split(" ")[1]
 
+    def freeze(self):
+        """Stops the node, but not in the middle of a transaction: its application would wait for it."""
+        conn = self.connect()
+        conn.execute("PRAGMA busy_timeout = 0")
+        held = True
+        while held:
+            self.node.proc.send_signal(signal.SIGSTOP)
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                conn.execute("ROLLBACK")
+                held = False
+            except sqlite3.OperationalError:
+                self.node.proc.send_signal(signal.SIGCONT)
+        conn.close()
+
     def status(self):
         return self.world.status(self.db)
 
@@ -152,7 +167,7 @@ class Storm:
             fates = ["ended"] * 3  # three that write alone and then meet
         for site, fate in zip(self.sites, fates):
             if fate == "stopped":
-                site.node.proc.send_signal(signal.SIGSTOP)
+                site.freeze()
             elif fate == "ended":
                 site.node.stop()
         applications = [Application(site, self.transactions) for site in self.sites]
@@ -303,8 +318,8 @@ def one(origin, seed, phases, transactions):
             return storm.storm()
         except (Failed, sqlite3.Error, subprocess.TimeoutExpired) as why:
             said = {s.name: s.node.errors[-3:] for s in storm.sites if s.node} if storm else {}
-            if storm:
-                said["told"] = [storm.world.run("status", s.db, "--json")[0] for s in storm.sites]
+            for site in storm.sites if storm else ():
+                site.node.proc.send_signal(signal.SIGCONT)
             keep(world)
             raise Failed("%s; nodes said %s" % (why, said)) from None
 
