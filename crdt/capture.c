@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crdt/capture_private.h"
+#include "crdt/store_refs.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -153,9 +154,13 @@ static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
 		    struct p2p_overlay_row *row)
 {
 	struct p2p_store *store = capture->config.store;
+	struct p2p_rowref ref = {table, row->key, row->key_len};
 	struct p2p_buf none;
 	int rc = p2p_store_row_put(store, table, row->key, row->key_len, &row->state, row->number);
 
+	/* what it claimed and referred to while it was parked, or in the life that ended */
+	if (!rc && (row->unpark || !p2p_rowstate_alive(&row->state)))
+		rc = p2p_store_life_drop(store, &ref);
 	if (!rc && row->unpark) {
 		p2p_buf_init(&none, 1);
 		rc = p2p_store_parked_put(store, table, row->key, row->key_len, &none, "");

@@ -140,44 +140,75 @@ int p2p_claimants_any(struct p2p_numbers *numbers, struct p2p_rowstate *state, i
 	return rc;
 }
 
+static bool is_moving(const struct p2p_claimants *moving, const struct p2p_id *row_id)
+{
+	size_t i;
+
+	for (i = 0; moving && i < moving->count; i++)
+		if (p2p_id_cmp(&moving->items[i].row_id, row_id) == 0)
+			return true;
+	return false;
+}
+
+/* Of the rows that claim the number the one that shows it. */
 static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool parked,
-			  struct p2p_identity *out)
+			  const struct p2p_claimants *moving, struct p2p_identity *out)
 {
 	struct p2p_claimants list = {0};
 	struct p2p_rowstate state;
-	struct p2p_buf key;
 	size_t i;
 	int rc;
 
-	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
 	p2p_rowstate_init(&state);
-	rc = p2p_numbers_temp_at(numbers, number, &key);
+	rc = p2p_claimants_of(numbers, &state, number, &list);
 	if (!rc)
-		rc = p2p_claimant_identity(out, key.data, key.len);
-	else if (rc == P2P_ENOENT)
-		rc = p2p_claimants_of(numbers, &state, number, &list);
-	if (!rc && !key.len) {
 		rc = P2P_ENOENT;
-		for (i = 0; i < list.count; i++)
-			if ((parked || list.items[i].in_table) && list.items[i].shown == number) {
-				*out = list.items[i].identity;
-				rc = 0;
-			}
+	for (i = 0; i < list.count && rc == P2P_ENOENT; i++) {
+		if ((!parked && !list.items[i].in_table) || list.items[i].shown != number ||
+		    is_moving(moving, &list.items[i].row_id))
+			continue;
+		*out = list.items[i].identity;
+		rc = 0;
 	}
 	p2p_free(list.items);
 	p2p_rowstate_deinit(&state);
+	return rc;
+}
+
+/* The row with an entry for the number. */
+static int noted_find(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+{
+	struct p2p_buf key;
+	int rc;
+
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	rc = p2p_numbers_temp_at(numbers, number, &key);
+	if (!rc)
+		rc = p2p_claimant_identity(out, key.data, key.len);
 	p2p_buf_deinit(&key);
 	return rc;
 }
 
 int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
 {
-	return claimants_find(numbers, number, false, out);
+	int rc = noted_find(numbers, number, out);
+
+	return rc == P2P_ENOENT ? claimants_find(numbers, number, false, NULL, out) : rc;
 }
 
-int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
+			const struct p2p_claimants *moving, struct p2p_identity *out)
 {
-	return claimants_find(numbers, number, true, out);
+	size_t i;
+	int rc;
+
+	for (i = 0; moving && i < moving->count; i++)
+		if (moving->items[i].shown == number) {
+			*out = moving->items[i].identity;
+			return 0;
+		}
+	rc = noted_find(numbers, number, out);
+	return rc == P2P_ENOENT ? claimants_find(numbers, number, true, moving, out) : rc;
 }
 
 int p2p_claimant_row_cmp(const void *a, const void *b)

@@ -50,8 +50,10 @@ int p2p_claimant_row_cmp(const void *a, const void *b);
 int p2p_claimant_note(struct p2p_numbers *numbers, struct p2p_claimant *at,
 		      int64_t shown) P2P_MUST_CHECK;
 int p2p_claimant_drop(struct p2p_numbers *numbers, struct p2p_claimant *at) P2P_MUST_CHECK;
-/* The same for a row that is parked, too: it keeps its number. */
+/* Identity of the row that shows `number`, or, parked, would. moving: rows that are about to move,
+ * whose `shown` counts; NULL: none. P2P_ENOENT. */
 int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
+			const struct p2p_claimants *moving,
 			struct p2p_identity *out) P2P_MUST_CHECK;
 /* Identity of the row that shows `number`. P2P_ENOENT. */
 int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number,

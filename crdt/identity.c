@@ -155,10 +155,9 @@ int p2p_value_as_stored(struct p2p_value *value, char affinity, char text[P2P_NU
 }
 
 /* Applies the column's affinity; integral numbers become INTEGER, for 1 and 1.0 are one key. */
-static int value_fold(struct p2p_value *value, const struct p2p_column *column,
-		      char text[P2P_NUMBER_TEXT_BYTES])
+static int value_fold(struct p2p_value *value, char affinity, char text[P2P_NUMBER_TEXT_BYTES])
 {
-	int rc = p2p_value_as_stored(value, column->affinity, text);
+	int rc = p2p_value_as_stored(value, affinity, text);
 
 	if (!rc && value->type == P2P_REAL)
 		real_to_integer(value);
@@ -189,14 +188,13 @@ static void put_nocase(struct p2p_buf *out, const struct p2p_value *value)
 	out->len += value->len;
 }
 
-static void put_folded(struct p2p_buf *out, struct p2p_value *value,
-		       const struct p2p_column *column)
+static void put_folded(struct p2p_buf *out, struct p2p_value *value, enum p2p_collation collation)
 {
-	if (value->type == P2P_TEXT && column->collation == P2P_COLLATE_NOCASE) {
+	if (value->type == P2P_TEXT && collation == P2P_COLLATE_NOCASE) {
 		put_nocase(out, value);
 		return;
 	}
-	if (value->type == P2P_TEXT && column->collation == P2P_COLLATE_RTRIM)
+	if (value->type == P2P_TEXT && collation == P2P_COLLATE_RTRIM)
 		while (value->len && value->bytes[value->len - 1] == ' ')
 			value->len--;
 	p2p_value_put(out, value);
@@ -208,15 +206,22 @@ static bool is_null(const struct p2p_value *value)
 	return value->type == P2P_NULL || (value->type == P2P_REAL && value->real != value->real);
 }
 
-static int put_value_part(struct p2p_buf *out, const struct p2p_column *column,
-			  struct p2p_value value)
+int p2p_value_put_canonical(struct p2p_buf *out, const struct p2p_value *value, char affinity,
+			    enum p2p_collation collation)
 {
 	char text[P2P_NUMBER_TEXT_BYTES];
-	int rc = value_fold(&value, column, text);
+	struct p2p_value folded = *value;
+	int rc = value_fold(&folded, affinity, text);
 
 	if (!rc)
-		put_folded(out, &value, column);
+		put_folded(out, &folded, collation);
 	return rc;
+}
+
+static int put_value_part(struct p2p_buf *out, const struct p2p_column *column,
+			  const struct p2p_value *value)
+{
+	return p2p_value_put_canonical(out, value, column->affinity, column->collation);
 }
 
 int p2p_identity_of_parts(struct p2p_buf *out, const struct p2p_table *table,
@@ -234,7 +239,7 @@ int p2p_identity_of_parts(struct p2p_buf *out, const struct p2p_table *table,
 			p2p_buf_put_u8(out, P2P_CELL_REFERENCE);
 			p2p_identity_put(out, &parts[i].target);
 		} else {
-			rc = put_value_part(out, &table->columns[table->key[i]], parts[i].value);
+			rc = put_value_part(out, &table->columns[table->key[i]], &parts[i].value);
 		}
 	}
 	return rc ? rc : p2p_buf_error(out);
@@ -251,7 +256,7 @@ int p2p_identity_of_key(struct p2p_buf *out, const struct p2p_table *table,
 		if (is_null(&values[i]))
 			return P2P_IDENTITY_NULL_KEY;
 	for (i = 0; i < table->key_count && !rc; i++)
-		rc = put_value_part(out, &table->columns[table->key[i]], values[i]);
+		rc = put_value_part(out, &table->columns[table->key[i]], &values[i]);
 	return rc ? rc : p2p_buf_error(out);
 }
 

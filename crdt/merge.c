@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "crdt/conflicts.h"
+#include "crdt/follow.h"
 #include "crdt/hlc.h"
-#include "crdt/parked.h"
 #include "crdt/rowmerge.h"
 #include "proto/check.h"
 #include "proto/mem.h"
@@ -32,13 +32,17 @@ struct p2p_merge {
 	struct p2p_seen seen;
 	bool again; /* what is merged was merged before */
 	struct p2p_rowwork work, spare;
+	struct p2p_settle settle;
 	struct p2p_buf scratch, texts;
 	struct merge_entry *entries; /* owned: of the changeset that is being merged */
 	size_t entry_cap;
 	struct sqlite3_stmt *version; /* owned */
 	int64_t schema_version;
+	bool schema_moved;		     /* other rows may be shown under another schema */
 	const struct p2p_table *first_table; /* to notice a reload of the store */
 };
+
+static int settle_target(void *ctx, struct p2p_table *table, struct p2p_target **out);
 
 int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 {
@@ -56,16 +60,24 @@ int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 	p2p_rowwork_init(&merge->spare);
 	p2p_buf_init(&merge->scratch, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&merge->texts, (size_t)P2P_COLUMNS_MAX * P2P_NUMBER_TEXT_BYTES);
-	if (!merge->cells || !merge->lost || !merge->maps || !merge->map_tables) {
+	if (p2p_settle_init(&merge->settle, config->store) || !merge->cells || !merge->lost ||
+	    !merge->maps || !merge->map_tables) {
 		p2p_merge_free(merge);
 		return P2P_ENOMEM;
 	}
+	merge->settle.target = settle_target;
+	merge->settle.ctx = merge;
 	*out = merge;
 	return 0;
 }
 
 static void target_free(struct p2p_target *target)
 {
+	size_t i;
+
+	for (i = 0; i < target->child_count; i++)
+		(void)sqlite3_finalize(target->children[i].find); /* seen at the steps */
+	p2p_free(target->children);
 	p2p_uniques_deinit(&target->uniques);
 	p2p_numbers_deinit(&target->numbers);
 	p2p_apptable_deinit(&target->app);
@@ -81,6 +93,7 @@ void p2p_merge_reset(struct p2p_merge *merge)
 	p2p_free(merge->targets);
 	merge->targets = NULL;
 	merge->target_count = 0;
+	p2p_settle_clear(&merge->settle);
 	for (i = 0; i < merge->map_count; i++)
 		p2p_schemamap_deinit(&merge->maps[i]);
 	merge->map_count = 0;
@@ -98,6 +111,7 @@ void p2p_merge_free(struct p2p_merge *merge)
 	p2p_merge_reset(merge);
 	p2p_rowwork_deinit(&merge->work);
 	p2p_rowwork_deinit(&merge->spare);
+	p2p_settle_deinit(&merge->settle);
 	p2p_buf_deinit(&merge->scratch);
 	p2p_buf_deinit(&merge->texts);
 	p2p_free(merge->cells);
@@ -147,6 +161,33 @@ static int merge_refresh(struct p2p_merge *merge)
 	p2p_merge_reset(merge);
 	merge->schema_version = version;
 	merge->first_table = first;
+	merge->schema_moved = true;
+	return 0;
+}
+
+/* Columns of all tables that refer to this one. */
+static int target_children(struct p2p_target *target)
+{
+	struct p2p_child_column *grown;
+	size_t i;
+	uint32_t j;
+
+	for (i = 0; i < p2p_store_table_count(target->store); i++) {
+		struct p2p_table *table = p2p_store_table(target->store, i);
+
+		for (j = 0; j < table->reference_count; j++) {
+			if (p2p_id_cmp(&table->references[j].parent, &target->table->id) != 0)
+				continue;
+			grown = p2p_realloc(target->children,
+					    (target->child_count + 1) * sizeof(*grown));
+			if (!grown)
+				return P2P_ENOMEM;
+			target->children = grown;
+			memset(&grown[target->child_count], 0, sizeof(*grown));
+			grown[target->child_count].table = table;
+			grown[target->child_count++].reference = j;
+		}
+	}
 	return 0;
 }
 
@@ -159,11 +200,15 @@ static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p
 		return P2P_ENOMEM;
 	target->store = merge->config.store;
 	target->table = table;
-	target->spare = &merge->spare;
+	target->settle = &merge->settle;
 	rc = p2p_apptable_init(&target->app, merge->config.store, table);
 	p2p_numbers_init(&target->numbers, &target->app, merge->config.log);
+	target->numbers.moving = p2p_follow_moving;
+	target->numbers.ctx = target;
 	if (!rc)
 		rc = p2p_uniques_init(&target->uniques, &target->app);
+	if (!rc)
+		rc = target_children(target);
 	if (rc) {
 		target_free(target);
 		return rc;
@@ -191,6 +236,11 @@ static int target_get(struct p2p_merge *merge, struct p2p_table *table, struct p
 	if (!rc)
 		merge->targets[merge->target_count++] = *out;
 	return rc;
+}
+
+static int settle_target(void *ctx, struct p2p_table *table, struct p2p_target **out)
+{
+	return target_get(ctx, table, out);
 }
 
 /* *out: UINT32_MAX when the schema record is not known (yet). */
@@ -491,24 +541,68 @@ int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table)
 	return rc;
 }
 
-static int target_finish(struct p2p_merge *merge, struct p2p_target *target)
+/* Numbers first: what refers to rows claims them. Targets are added meanwhile. */
+static int numbers_finish(struct p2p_merge *merge)
 {
-	int rc = p2p_numbers_project(&target->numbers);
+	size_t i;
+	int rc = 0;
 
-	if (!rc && target->touched)
-		rc = p2p_parked_retry(&merge->work, target);
-	/* A row that came back may have found its number held by one that no trigger saw. */
-	return rc ? rc : p2p_numbers_project(&target->numbers);
+	for (i = 0; i < merge->target_count && !rc; i++)
+		rc = p2p_numbers_project(&merge->targets[i]->numbers);
+	return rc;
+}
+
+/* Constraints may be others now. */
+static int moved_finish(struct p2p_merge *merge)
+{
+	struct p2p_store *store = merge->config.store;
+	struct p2p_target *target;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < p2p_store_table_count(store) && !rc && p2p_store_parked_count(store); i++) {
+		if (p2p_store_table(store, i)->state != P2P_TABLE_LIVE)
+			continue;
+		rc = target_get(merge, p2p_store_table(store, i), &target);
+		if (!rc)
+			target->touched = true;
+	}
+	return rc;
+}
+
+static int touched_finish(struct p2p_merge *merge)
+{
+	size_t i;
+	int rc = merge->schema_moved ? moved_finish(merge) : 0;
+
+	merge->schema_moved = false;
+	for (i = 0; i < merge->target_count && !rc; i++) {
+		if (!merge->targets[i]->touched)
+			continue;
+		merge->targets[i]->touched = false;
+		rc = p2p_settle_ask_all(merge->targets[i]);
+	}
+	return rc;
 }
 
 int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 {
 	size_t i;
-	int rc = 0;
+	int rc;
 
 	p2p_require(p2p_store_in_transaction(merge->config.store));
-	for (i = 0; i < merge->target_count && !rc; i++)
-		rc = target_finish(merge, merge->targets[i]);
+	rc = numbers_finish(merge);
+	if (!rc)
+		rc = touched_finish(merge);
+	if (!rc)
+		rc = p2p_settle_run(&merge->settle);
+	/* A row that came back may have found its number held by one that no trigger saw. */
+	if (!rc)
+		rc = numbers_finish(merge);
+	if (!rc)
+		rc = p2p_settle_run(&merge->settle);
+	for (i = 0; i < merge->target_count; i++)
+		merge->targets[i]->gates.known = false;
 	if (!rc)
 		rc = p2p_seen_save(&merge->seen, merge->config.store);
 	return rc ? merge_error(merge, err, rc, "project merged rows") : 0;

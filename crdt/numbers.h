@@ -23,6 +23,8 @@
 /* Temporary numbers are in -2^31..-1. */
 #define P2P_NUMBERS_LOWEST (-2147483648ll)
 
+struct p2p_claimants;
+
 struct p2p_numbers {
 	struct p2p_apptable *app; /* borrowed */
 	const struct p2p_log *log;
@@ -34,6 +36,9 @@ struct p2p_numbers {
 	bool noted;  /* one was made, or a row that may have one was shown; who asks resets it */
 	bool loaded; /* temp_count is known */
 	bool sweep;  /* entries of rows that died elsewhere may be there */
+	/* Rows are about to move (shown to target), or, done, have: NULL allowed. */
+	int (*moving)(void *ctx, struct p2p_claimants *list, bool done);
+	void *ctx;
 };
 
 void p2p_numbers_init(struct p2p_numbers *numbers, struct p2p_apptable *app,

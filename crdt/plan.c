@@ -476,14 +476,23 @@ static int unique_run(struct p2p_plan *plan)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len)
+int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
+		    unsigned flags)
 {
 	struct p2p_plan_row *row;
 	int rc = p2p_plan_get(plan, table, key, len, &row);
 
-	if (!rc)
-		row->touched = row->asked = true;
-	return rc;
+	if (rc)
+		return rc;
+	row->touched = row->asked = true;
+	row->lifted |= (flags & P2P_PLAN_LIFTED) != 0;
+	row->refused |= (flags & P2P_PLAN_REFUSED) != 0;
+	return 0;
+}
+
+int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len)
+{
+	return p2p_plan_row_as(plan, table, key, len, 0);
 }
 
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)

@@ -91,6 +91,10 @@ int p2p_plan_ref_add(struct p2p_plan_row *row, const struct p2p_plan_ref *ref) P
 /* What the plan is asked: a row that changed (its values, its clocks, its references, or it came);
  * a claim that a row had and has no more. */
 int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len) P2P_MUST_CHECK;
+#define P2P_PLAN_LIFTED	 1u /* it was taken out of its table for this */
+#define P2P_PLAN_REFUSED 2u /* this file forbids it */
+int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
+		    unsigned flags) P2P_MUST_CHECK;
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash) P2P_MUST_CHECK;
 int p2p_plan_run(struct p2p_plan *plan) P2P_MUST_CHECK;
 

@@ -54,9 +54,10 @@ static int below_open(void *ctx, uint32_t table, const void *key, size_t len)
 	struct p2p_plan_row *row;
 	int rc = p2p_plan_get(f->plan, table, key, len, &row);
 
-	if (rc || row->visible || !may_show(row))
+	if (rc)
 		return rc;
-	return open_put(f, row);
+	row->touched |= row->shown; /* it shows something else for its parent */
+	return row->visible || !may_show(row) ? 0 : open_put(f, row);
 }
 
 /* Rows that are touched begin as what UNIQUE left them. */
@@ -113,6 +114,8 @@ static int below_shown(void *ctx, uint32_t table, const void *key, size_t len)
 	struct p2p_plan_row *row;
 	int rc = p2p_plan_get(f->plan, table, key, len, &row);
 
+	if (!rc)
+		row->touched = true; /* at least it shows something else */
 	return rc || !row->visible ? rc : check_put(f, row);
 }
 

@@ -239,6 +239,8 @@ static int project_move(struct projection *projection)
 	size_t i;
 	int rc = project_movers(projection, &list);
 
+	if (!rc && numbers->moving && list.count)
+		rc = numbers->moving(numbers->ctx, &list, false);
 	if (!rc)
 		rc = claimants_move(numbers, &list);
 	for (i = 0; i < list.count && !rc; i++) {
@@ -249,6 +251,8 @@ static int project_move(struct projection *projection)
 	}
 	if (!rc && used > 0)
 		rc = p2p_store_number_used(numbers->app->store, numbers->app->table, used);
+	if (!rc && numbers->moving && list.count)
+		rc = numbers->moving(numbers->ctx, &list, true);
 	p2p_free(list.items);
 	return rc;
 }

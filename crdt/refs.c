@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "crdt/claimants.h"
 #include "proto/check.h"
 #include "proto/limits.h"
 
@@ -92,10 +91,33 @@ static int extension_number(struct p2p_refs *refs, const struct p2p_rowref *row,
 	return part.value.type == P2P_INTEGER ? 0 : P2P_ENOENT;
 }
 
+int p2p_refs_own_number(struct p2p_refs *refs, const struct p2p_rowref *row, int64_t claim,
+			int64_t *out)
+{
+	const struct p2p_claimants *moving = refs->moving_table == row->table ? refs->moving : NULL;
+	struct p2p_identity identity;
+	struct p2p_numbers *numbers;
+	struct p2p_id row_id;
+	size_t i;
+	int rc = 0;
+
+	if (moving)
+		rc = p2p_claimant_identity(&identity, row->key, row->len);
+	if (moving && !rc)
+		p2p_identity_row_id(&row_id, &identity, &row->table->id);
+	for (i = 0; moving && i < moving->count && !rc; i++)
+		if (p2p_id_cmp(&moving->items[i].row_id, &row_id) == 0) {
+			*out = moving->items[i].shown;
+			return 0;
+		}
+	if (!rc)
+		rc = refs->numbers(refs->ctx, (struct p2p_table *)(uintptr_t)row->table, &numbers);
+	return rc ? rc : p2p_numbers_shown(numbers, row->key, row->len, claim, out);
+}
+
 static int number_at_depth(struct p2p_refs *refs, const struct p2p_rowref *row, unsigned depth,
 			   int64_t *out, bool *out_shown)
 {
-	struct p2p_numbers *numbers;
 	int64_t claim = 0;
 	int rc;
 
@@ -110,14 +132,19 @@ static int number_at_depth(struct p2p_refs *refs, const struct p2p_rowref *row, 
 	*out_shown = !(refs->state.flags & P2P_ROW_PARKED);
 	if (!row->table->generated_identity)
 		return extension_number(refs, row, depth, out);
-	rc = refs->numbers(refs->ctx, (struct p2p_table *)(uintptr_t)row->table, &numbers);
-	return rc ? rc : p2p_numbers_shown(numbers, row->key, row->len, claim, out);
+	return p2p_refs_own_number(refs, row, claim, out);
 }
 
 int p2p_refs_number(struct p2p_refs *refs, const struct p2p_rowref *row, int64_t *out,
 		    bool *out_shown)
 {
 	return number_at_depth(refs, row, 0, out, out_shown);
+}
+
+int p2p_refs_part_number(struct p2p_refs *refs, const struct p2p_table *table, uint32_t at,
+			 const struct p2p_key_part *part, int64_t *out)
+{
+	return part_number(refs, key_parent(refs, table, at), &part->target, 0, out);
 }
 
 int p2p_refs_key_values(struct p2p_refs *refs, const struct p2p_table *table,
@@ -243,7 +270,9 @@ static int at_depth(struct p2p_refs *refs, struct p2p_table *table, int64_t numb
 	}
 	rc = refs->numbers(refs->ctx, table, &numbers);
 	if (!rc)
-		rc = p2p_claimants_shows(numbers, number, &identity);
+		rc = p2p_claimants_shows(numbers, number,
+					 refs->moving_table == table ? refs->moving : NULL,
+					 &identity);
 	if (rc)
 		return rc;
 	p2p_buf_reset(out);

@@ -6,7 +6,7 @@
 #ifndef P2P_CRDT_REFS_H
 #define P2P_CRDT_REFS_H
 
-#include "crdt/numbers.h"
+#include "crdt/claimants.h"
 #include "crdt/store_refs.h"
 
 struct p2p_refs {
@@ -14,12 +14,19 @@ struct p2p_refs {
 	/* What is known of the numbers of a table of generated identity; kept by the caller. */
 	int (*numbers)(void *ctx, struct p2p_table *table, struct p2p_numbers **out);
 	void *ctx;
+	/* While numbers of a table move: who shows which, for p2p_temp does not say it. Borrowed.
+	 */
+	const struct p2p_claimants *moving;
+	const struct p2p_table *moving_table;
 	struct p2p_rowstate state; /* scratch */
 };
 
 void p2p_refs_init(struct p2p_refs *refs, struct p2p_store *store);
 void p2p_refs_deinit(struct p2p_refs *refs);
 
+/* What the table shows for a row of generated identity that claims a number. */
+int p2p_refs_own_number(struct p2p_refs *refs, const struct p2p_rowref *row, int64_t claim,
+			int64_t *out) P2P_MUST_CHECK;
 /* Number of a row. P2P_ENOENT: it has none. *out_shown: the application's table has the row (as of
  * its row state). */
 int p2p_refs_number(struct p2p_refs *refs, const struct p2p_rowref *row, int64_t *out,
@@ -32,6 +39,9 @@ int p2p_refs_at(struct p2p_refs *refs, struct p2p_table *table, int64_t number,
 int p2p_refs_key_values(struct p2p_refs *refs, const struct p2p_table *table,
 			const struct p2p_identity *identity,
 			struct p2p_value *values) P2P_MUST_CHECK;
+/* Number of the row that part `at` of a key refers to. P2P_ENOENT. */
+int p2p_refs_part_number(struct p2p_refs *refs, const struct p2p_table *table, uint32_t at,
+			 const struct p2p_key_part *part, int64_t *out) P2P_MUST_CHECK;
 /* Encoded identity of the row of a table without generated identity that shows these key values. A
  * number can be a reference or be loose: what the row that is there says; for a row that is not
  * known, a reference if anybody has the number. P2P_IDENTITY_NULL_KEY. */

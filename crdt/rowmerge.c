@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "crdt/conflicts.h"
+#include "crdt/rowrefs.h"
+#include "crdt/settle.h"
 #include "proto/check.h"
 
 /* --- cells ----------------------------------------------------------------------------------- */
@@ -95,6 +97,93 @@ static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 	return 0;
 }
 
+/* The same for two cells of a FOREIGN KEY column, one of which may be a reference, or loose. */
+static int ref_tie(struct p2p_rowmerge *m, uint32_t column, bool *out)
+{
+	struct p2p_rowwork *work = m->work, *spare = m->spare;
+	struct p2p_buf ours, theirs;
+	size_t len;
+	bool in_table;
+	int rc = p2p_rowwork_load_key(spare, m->target, work->key.data, work->key.len);
+
+	p2p_buf_init(&ours, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&theirs, P2P_RECORD_BYTES_MAX);
+	in_table = !(spare->state.flags & P2P_ROW_PARKED);
+	if (!rc)
+		rc = p2p_rowwork_gather(spare, m->target, in_table);
+	if (!rc)
+		rc = p2p_rowrefs_load(spare, m->target, in_table);
+	if (!rc)
+		rc = p2p_rowrefs_rank(spare, column, &ours);
+	if (!rc)
+		rc = p2p_rowrefs_rank(work, column, &theirs);
+	if (!rc) {
+		len = ours.len < theirs.len ? ours.len : theirs.len;
+		rc = memcmp(theirs.data, ours.data, len);
+		*out = rc > 0 || (rc == 0 && theirs.len > ours.len);
+		rc = 0;
+	}
+	p2p_buf_deinit(&ours);
+	p2p_buf_deinit(&theirs);
+	return rc;
+}
+
+/* A cell of a column of a FOREIGN KEY, as the record says it, into work. */
+static int ref_take(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *cell,
+		    const struct p2p_value *value)
+{
+	bool reference = m->target->table->columns[column].reference != P2P_REFERENCE_NONE;
+	enum p2p_refcell_kind kind = P2P_REFCELL_PLAIN;
+	struct p2p_buf key;
+	int rc;
+
+	if (cell->tag == P2P_CELL_LOOSE || cell->tag == P2P_CELL_LOOSE_VALUE ||
+	    (reference && value->type == P2P_INTEGER))
+		kind = P2P_REFCELL_LOOSE;
+	if (cell->tag != P2P_CELL_REFERENCE) {
+		p2p_cells_set(&m->work->cells, column, value);
+		return p2p_rowrefs_set(m->work, column, kind, NULL, 0);
+	}
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	p2p_identity_put(&key, &cell->reference);
+	rc = p2p_buf_error(&key);
+	if (!rc)
+		rc = p2p_rowrefs_set(m->work, column, P2P_REFCELL_ROW, key.data, key.len);
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
+static int ref_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *from,
+		     const struct p2p_value *value)
+{
+	struct p2p_rowwork *work = m->work;
+	struct p2p_cellstate *cell = &work->state.cells[m->target->table->columns[column].slot];
+	bool wins = true;
+	int order = 1, rc = 0;
+
+	if (cell->stamp)
+		rc = clock_against(m, cell->stamp, cell->replica, &order);
+	if (rc)
+		return rc;
+	if (order < 0) {
+		m->counts->cells_lost++;
+		return 0;
+	}
+	rc = ref_take(m, column, from, value);
+	if (!rc && order == 0)
+		rc = ref_tie(m, column, &wins);
+	if (rc || !wins) {
+		work->refs[column].kind = P2P_REFCELL_UNSET;
+		work->cells.set[column] = 0;
+		return rc;
+	}
+	cell->stamp = m->clock.stamp.value;
+	cell->replica = m->replica;
+	m->counts->cells_won++;
+	m->changed = true;
+	return 0;
+}
+
 /* The claim to a number. An equal clock with another number: the greater number. */
 static int claim_merge(struct p2p_rowmerge *m, int64_t number)
 {
@@ -128,17 +217,17 @@ static int claim_merge(struct p2p_rowmerge *m, int64_t number)
 static int key_cell_fits(struct p2p_rowmerge *m, const struct p2p_column *column,
 			 const struct p2p_value *value, bool *out)
 {
-	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
 	const struct p2p_identity *identity = &m->work->identity;
 	struct p2p_buf *scratch = m->scratch;
-	int rc =
-		p2p_identity_key_values(m->target->table, identity->key, identity->key_len, values);
+	int rc = p2p_identity_key_parts(m->target->table, identity->key, identity->key_len, parts);
 
 	if (rc)
 		return rc;
-	values[column->key_pos] = *value;
+	parts[column->key_pos].reference = false;
+	parts[column->key_pos].value = *value;
 	p2p_buf_reset(scratch);
-	rc = p2p_identity_of_key(scratch, m->target->table, values);
+	rc = p2p_identity_of_parts(scratch, m->target->table, parts);
 	*out = rc == 0 && scratch->len == identity->key_len &&
 	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
 	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
@@ -162,11 +251,19 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 	 * back, the log is walked again. */
 	if (index == P2P_SCHEMAMAP_DROPPED)
 		return 0;
-	if (index == P2P_SCHEMAMAP_NONE || cell->tag != P2P_CELL_VALUE) {
+	if (index == P2P_SCHEMAMAP_NONE || cell->tag == P2P_CELL_COUNTER) {
 		m->wait = true;
 		return 0;
 	}
 	column = &table->columns[index];
+	if ((cell->tag == P2P_CELL_REFERENCE || cell->tag == P2P_CELL_LOOSE) &&
+	    column->reference == P2P_REFERENCE_NONE) {
+		m->wait = true; /* its FOREIGN KEY is not (yet) here */
+		return 0;
+	}
+	/* a key column that is a reference is said by the identity */
+	if ((column->flags & P2P_COLUMN_KEY) && column->reference != P2P_REFERENCE_NONE)
+		return 0;
 	if (table->generated_identity && index == table->key[0]) {
 		if (value.type == P2P_INTEGER)
 			return claim_merge(m, value.integer);
@@ -183,7 +280,12 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 		}
 	}
 	rc = cell_stored(m, index, &value);
-	return rc ? rc : cell_merge(m, index, &value);
+	if (rc)
+		return rc;
+	if (column->reference != P2P_REFERENCE_NONE || cell->tag == P2P_CELL_LOOSE_VALUE)
+		return m->work->ref_count ? ref_merge(m, index, cell, &value)
+					  : cell_merge(m, index, &value);
+	return cell_merge(m, index, &value);
 }
 
 static int record_cells(struct p2p_rowmerge *m)
@@ -235,7 +337,6 @@ static int row_dead(struct p2p_rowmerge *m)
 	p2p_rowstate_init(state);
 	state->causal_length = m->record->causal_length;
 	state_clock(m);
-	m->target->touched = true;
 	return p2p_rowwork_save(work, m->target);
 }
 
@@ -331,7 +432,6 @@ static int row_alive(struct p2p_rowmerge *m)
 		rc = p2p_conflicts_cells(m);
 	if (rc || !m->changed)
 		return rc;
-	m->target->touched = true;
 	if (m->claimed && complete)
 		rc = claim_moved(m, in_table, number);
 	if (!rc)
@@ -359,19 +459,24 @@ int p2p_rowmerge_fits(struct p2p_rowmerge *m, bool *out)
 {
 	const struct p2p_table *table = m->target->table;
 	const struct p2p_identity *identity = &m->record->identity;
-	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
 	struct p2p_buf *scratch = m->scratch;
+	uint32_t i;
 	int rc;
 
 	*out = table->generated_identity == (identity->kind != P2P_IDENTITY_KEY);
 	if (!*out || table->generated_identity)
 		return 0;
 	*out = false;
-	rc = p2p_identity_key_values(table, identity->key, identity->key_len, values);
+	rc = p2p_identity_key_parts(table, identity->key, identity->key_len, parts);
 	if (rc)
 		return rc == P2P_EPROTO ? 0 : rc;
+	for (i = 0; i < table->key_count; i++)
+		if (parts[i].reference &&
+		    table->columns[table->key[i]].reference == P2P_REFERENCE_NONE)
+			return 0;
 	p2p_buf_reset(scratch);
-	rc = p2p_identity_of_key(scratch, table, values);
+	rc = p2p_identity_of_parts(scratch, table, parts);
 	*out = rc == 0 && scratch->len == identity->key_len &&
 	       memcmp(scratch->data, identity->key, identity->key_len) == 0;
 	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;

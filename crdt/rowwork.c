@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "crdt/parked.h"
+#include "crdt/rowrefs.h"
+#include "crdt/settle.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -15,6 +17,7 @@ void p2p_rowwork_init(struct p2p_rowwork *work)
 	p2p_rowstate_init(&work->state);
 	p2p_cells_init(&work->cells);
 	p2p_cells_init(&work->stored);
+	p2p_buf_init(&work->targets, P2P_RECORD_BYTES_MAX);
 }
 
 void p2p_rowwork_deinit(struct p2p_rowwork *work)
@@ -24,6 +27,8 @@ void p2p_rowwork_deinit(struct p2p_rowwork *work)
 	p2p_rowstate_deinit(&work->state);
 	p2p_cells_deinit(&work->cells);
 	p2p_cells_deinit(&work->stored);
+	p2p_buf_deinit(&work->targets);
+	p2p_free(work->refs);
 }
 
 static int rowwork_fetch(struct p2p_rowwork *work, struct p2p_target *target)
@@ -32,6 +37,8 @@ static int rowwork_fetch(struct p2p_rowwork *work, struct p2p_target *target)
 
 	work->number = 0;
 	p2p_buf_reset(&work->values);
+	if (!rc)
+		rc = p2p_rowrefs_reset(work, target->table);
 	if (!rc)
 		rc = p2p_store_row_get(target->store, target->table, work->key.data, work->key.len,
 				       &work->state, &work->number);
@@ -85,13 +92,14 @@ int p2p_rowwork_save(struct p2p_rowwork *work, struct p2p_target *target)
 
 int p2p_rowwork_key(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
 {
+	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
+
 	if (!target->table->generated_identity)
-		return p2p_identity_key_values(target->table, work->identity.key,
-					       work->identity.key_len, key);
+		return p2p_refs_key_values(&target->settle->refs, target->table, &work->identity,
+					   key);
 	memset(key, 0, sizeof(*key));
 	key->type = P2P_INTEGER;
-	return p2p_numbers_shown(&target->numbers, work->key.data, work->key.len, work->number,
-				 &key->integer);
+	return p2p_refs_own_number(&target->settle->refs, &row, work->number, &key->integer);
 }
 
 int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target)
@@ -101,6 +109,9 @@ int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target)
 	int rc;
 
 	p2p_require(p2p_rowstate_alive(&work->state));
+	rc = p2p_settle_dies(target, work);
+	if (rc)
+		return rc;
 	if (work->state.flags & P2P_ROW_PARKED) {
 		rc = p2p_parked_drop(work, target);
 	} else {
@@ -168,10 +179,10 @@ int p2p_rowwork_gather(struct p2p_rowwork *work, struct p2p_target *target, bool
 	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
 }
 
-/* Hashes of what SQLite stores now: the values as bound, or, where it may have stored others (an
+/* The values as bound, or, where it may have stored others (an
  * affinity, a default), as read back. all: also the columns that were not written. */
-static int cells_settle(struct p2p_rowwork *work, struct p2p_target *target,
-			const struct p2p_value *key, bool all)
+int p2p_rowwork_hashes(struct p2p_rowwork *work, struct p2p_target *target,
+		       const struct p2p_value *key, bool all)
 {
 	const struct p2p_hash_key *hash_key = p2p_store_hash_key(target->store);
 	const struct p2p_table *table = target->table;
@@ -219,7 +230,8 @@ static int cells_fill_key(struct p2p_rowwork *work, struct p2p_target *target,
 		uint32_t column = table->key[i];
 		struct p2p_value value = key[i];
 
-		if (work->cells.set[column] && !table->generated_identity)
+		if (work->cells.set[column] && !table->generated_identity &&
+		    table->columns[column].reference == P2P_REFERENCE_NONE)
 			continue;
 		rc = p2p_value_as_stored(&value, table->columns[column].affinity, text);
 		p2p_require(value.bytes != (const uint8_t *)text); /* it has its affinity */
@@ -266,44 +278,38 @@ static int number_lent(struct p2p_rowwork *work, struct p2p_target *target, int6
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
-static int rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
+/* 0, or what stops it. */
+static int insert_once(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
+{
+	bool lent = false;
+	int rc = cells_fill_key(work, target, key);
+
+	if (rc == P2P_ENOENT)
+		return P2P_ECORRUPT; /* whoever calls knows that its parents have numbers */
+	if (!rc)
+		rc = number_lent(work, target, key[0].integer, &lent);
+	if (rc)
+		return rc;
+	return lent ? P2P_APPTABLE_TAKEN : p2p_apptable_insert(&target->app, &work->cells);
+}
+
+int p2p_rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	const char *reason = NULL;
 	int64_t start = 0;
-	bool evicted = false, lent = false;
-	int rc;
+	int rc = insert_once(work, target, key);
 
-	while (!reason) {
-		rc = cells_fill_key(work, target, key);
+	while (rc == P2P_APPTABLE_TAKEN && target->table->generated_identity) {
+		rc = rowwork_interim(work, target, &start);
 		if (!rc)
-			rc = number_lent(work, target, key[0].integer, &lent);
-		if (!rc)
-			rc = lent ? P2P_APPTABLE_TAKEN
-				  : p2p_apptable_insert(&target->app, &work->cells);
-		if (rc <= 0)
-			break;
-		if (rc == P2P_APPTABLE_TAKEN && target->table->generated_identity) {
-			rc = rowwork_interim(work, target, &start);
-		} else if (rc == P2P_APPTABLE_UNIQUE && !evicted) {
-			evicted = true;
-			rc = p2p_parked_resolve(work, target);
-			if (rc == P2P_PARKED_EARLIER)
-				reason = "unique";
-		} else {
-			reason = rc == P2P_APPTABLE_TAKEN    ? "key"
-				 : rc == P2P_APPTABLE_UNIQUE ? "unique"
-							     : "not null";
-		}
-		if (rc < 0)
-			break;
+			rc = insert_once(work, target, key);
 	}
-	if (reason)
-		return p2p_parked_put(work, target, reason);
 	if (rc)
 		return rc;
 	target->rows++;
-	rc = cells_settle(work, target, key, true);
+	rc = p2p_rowwork_hashes(work, target, key, true);
+	if (!rc)
+		rc = p2p_rowrefs_keep(work, target, false);
 	if (!rc && (work->state.flags & P2P_ROW_PARKED)) {
 		target->numbers.noted = true; /* its author gives it a permanent number now */
 		rc = p2p_parked_drop(work, target);
@@ -312,29 +318,76 @@ static int rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 	return rc;
 }
 
-static int rowwork_update(struct p2p_rowwork *work, struct p2p_target *target)
+/* Something is set whose column has to do with a UNIQUE constraint. */
+static bool touches_unique(const struct p2p_rowwork *work, const struct p2p_target *target)
+{
+	uint32_t i;
+
+	for (i = 0; i < work->cells.count; i++)
+		if (work->cells.set[i] && target->uniques.columns[i])
+			return true;
+	return false;
+}
+
+static bool refs_any(const struct p2p_rowwork *work)
+{
+	uint32_t i;
+
+	for (i = 0; i < work->ref_count; i++)
+		if (work->refs[i].kind != P2P_REFCELL_UNSET)
+			return true;
+	return false;
+}
+
+/* A shown row, at once. Others that share its claims are looked at by the plan. */
+static int update_shown(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	int rc;
+	bool asked = false;
+	int rc = p2p_settle_gates(target);
 
-	if (!p2p_cells_any(&work->cells))
-		return 0;
-	rc = p2p_rowwork_key(work, target, key);
-	if (!rc)
-		rc = p2p_apptable_update(&target->app, key, &work->cells);
-	if (!rc) {
-		target->rows++;
-		return cells_settle(work, target, key, false);
+	if (!rc && target->gates.claims && touches_unique(work, target)) {
+		asked = true;
+		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
 	}
-	if (rc < 0)
-		return rc;
-	/* A constraint: the row leaves the table and comes in again whole, or is parked. */
-	rc = p2p_rowwork_gather(work, target, true);
 	if (!rc)
 		rc = p2p_rowwork_key(work, target, key);
+	if (!rc && p2p_cells_any(&work->cells))
+		rc = p2p_apptable_update(&target->app, key, &work->cells);
+	if (rc)
+		return rc;
+	target->rows++;
+	rc = p2p_rowwork_hashes(work, target, key, false);
 	if (!rc)
-		rc = p2p_apptable_delete(&target->app, key);
-	return rc ? rc : rowwork_insert(work, target);
+		rc = p2p_rowrefs_keep(work, target, false);
+	return rc || !asked ? rc : p2p_settle_ask(target, &work->key, false);
+}
+
+static int place_shown(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	bool ready;
+	int rc;
+
+	if (!p2p_cells_any(&work->cells) && !refs_any(work))
+		return 0;
+	rc = p2p_rowrefs_ready(work, target, &ready);
+	if (!rc && ready)
+		rc = update_shown(work, target);
+	else if (!rc)
+		rc = P2P_APPTABLE_REFUSED;
+	return rc <= 0 ? rc : p2p_settle_hold(target, work, true);
+}
+
+static int place_new(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	bool ready;
+	int rc = p2p_rowrefs_ready(work, target, &ready);
+
+	if (!rc)
+		rc = ready ? p2p_rowwork_insert(work, target) : P2P_APPTABLE_REFUSED;
+	if (rc > 0)
+		return p2p_settle_hold(target, work, false);
+	return rc ? rc : p2p_settle_came(target, work);
 }
 
 int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target, bool in_table)
@@ -344,12 +397,14 @@ int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target, bool 
 	p2p_require(p2p_rowstate_alive(&work->state));
 	p2p_require(work->state.cell_count >= target->table->slot_count);
 	if (in_table)
-		return rowwork_update(work, target);
-	if (work->state.flags & P2P_ROW_PARKED)
+		return place_shown(work, target);
+	if (!p2p_numbers_complete(target->table, &work->state)) {
 		rc = p2p_rowwork_gather(work, target, false);
-	if (rc)
-		return rc;
-	if (!p2p_numbers_complete(target->table, &work->state))
-		return p2p_parked_put(work, target, "unborn");
-	return rowwork_insert(work, target);
+		if (!rc)
+			rc = p2p_rowrefs_load(work, target, false);
+		return rc ? rc : p2p_parked_put(work, target, "unborn");
+	}
+	if (work->state.flags & P2P_ROW_PARKED)
+		return p2p_settle_hold(target, work, false);
+	return place_new(work, target);
 }

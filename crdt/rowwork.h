@@ -7,14 +7,46 @@
 #include "crdt/numbers.h"
 #include "crdt/unique.h"
 
+/* What a column of a FOREIGN KEY holds besides its value. */
+enum p2p_refcell_kind {
+	P2P_REFCELL_UNSET,
+	P2P_REFCELL_PLAIN, /* an ordinary value, or NULL */
+	P2P_REFCELL_ROW,   /* the identity of a row */
+	P2P_REFCELL_LOOSE, /* a value that dangled where it was written */
+};
+
+struct p2p_refcell {
+	enum p2p_refcell_kind kind;
+	bool masked;	/* ROW, in the table: it shows something else */
+	size_t at, len; /* ROW: encoded identity, in targets */
+};
+
+struct p2p_settle;
+
 struct p2p_rowwork {
 	struct p2p_identity identity; /* borrowed from the caller, or from key */
 	struct p2p_buf key;	      /* p2p_identity_put() of it */
 	struct p2p_rowstate state;
-	int64_t number;		 /* claimed; generated identity */
-	struct p2p_cells cells;	 /* values to write: borrowed from the record or from `values` */
-	struct p2p_buf values;	 /* encoded values of a row that is not (any more) in the table */
-	struct p2p_cells stored; /* read back */
+	int64_t number;		  /* claimed; generated identity */
+	struct p2p_cells cells;	  /* values to write: borrowed from the record or from `values` */
+	struct p2p_buf values;	  /* encoded values of a row that is not (any more) in the table */
+	struct p2p_cells stored;  /* read back */
+	struct p2p_refcell *refs; /* owned; by column, none for tables without FOREIGN KEYs */
+	uint32_t ref_count, ref_cap;
+	struct p2p_buf targets;
+};
+
+/* Which side tables have to do with a table; asked once in a transaction. */
+struct p2p_gates {
+	bool known;
+	bool refs, refs_to, claims, yields;
+};
+
+/* A column of another table that refers to this one. */
+struct p2p_child_column {
+	struct p2p_table *table; /* borrowed, like the target's */
+	uint32_t reference;
+	struct sqlite3_stmt *find; /* owned; NULL until needed */
 };
 
 /* What a merge keeps of one table. */
@@ -24,9 +56,12 @@ struct p2p_target {
 	struct p2p_apptable app;
 	struct p2p_numbers numbers;
 	struct p2p_uniques uniques;
-	struct p2p_rowwork *spare; /* borrowed: for a row that gives way to another */
-	bool touched;		   /* parked rows may come back */
-	uint64_t rows, parked;	   /* counted since they were last read */
+	struct p2p_settle *settle; /* borrowed */
+	struct p2p_gates gates;
+	struct p2p_child_column *children; /* owned */
+	size_t child_count;
+	bool touched;	       /* parked rows may come back */
+	uint64_t rows, parked; /* counted since they were last read */
 };
 
 void p2p_rowwork_init(struct p2p_rowwork *work);
@@ -43,13 +78,21 @@ int p2p_rowwork_key(struct p2p_rowwork *work, struct p2p_target *target,
 		    struct p2p_value *key) P2P_MUST_CHECK;
 /* The row's life ends: out of the table or of p2p_parked. The state is the caller's to change. */
 int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
-/* A live row to where it belongs, with the cells that are set on top of what it has. in_table: the
- * row stands in the application's table. Sets hashes and P2P_ROW_PARKED; does not save. */
+/* A live row to where it belongs, with the cells that are set on top of what it has, if that can be
+ * said at once; else it waits for the plan (crdt/settle.h). in_table: the row stands in the
+ * application's table. Sets hashes and P2P_ROW_PARKED; does not save. */
 int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target,
 		      bool in_table) P2P_MUST_CHECK;
 /* Sets the cells that are not set to the values that the row has; they are then borrowed from
  * work->values. in_table as above. */
 int p2p_rowwork_gather(struct p2p_rowwork *work, struct p2p_target *target,
 		       bool in_table) P2P_MUST_CHECK;
+
+/* Inserts a row that is whole as far as it is known, under a number that is free: 0, or one of
+ * P2P_APPTABLE_*, and nothing changed. Sets hashes and P2P_ROW_PARKED; does not save. */
+int p2p_rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
+/* Hashes of what SQLite stores now. all: also of columns that were not written. */
+int p2p_rowwork_hashes(struct p2p_rowwork *work, struct p2p_target *target,
+		       const struct p2p_value *key, bool all) P2P_MUST_CHECK;
 
 #endif

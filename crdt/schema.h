@@ -136,6 +136,10 @@ int p2p_schema_create(struct sqlite3 *db, const void *body, size_t len,
 int p2p_value_as_stored(struct p2p_value *value, char affinity,
 			char text[P2P_NUMBER_TEXT_BYTES]) P2P_MUST_CHECK;
 
+/* Appends a value so that two have the same bytes exactly if SQLite compares them as equal in a
+ * column of that affinity under that collation. */
+int p2p_value_put_canonical(struct p2p_buf *out, const struct p2p_value *value, char affinity,
+			    enum p2p_collation collation) P2P_MUST_CHECK;
 /* Canonical identity bytes of a key: values folded as SQLite compares them (affinity applied,
  * NOCASE to lower case, RTRIM trimmed, integral REALs to INTEGER), encoded one after the other.
  * values in key order. Returns P2P_IDENTITY_NULL_KEY when one is NULL (such a row is not

@@ -125,16 +125,13 @@ int p2p_store_ref_drop(struct p2p_store *store, const struct p2p_rowref *row, ui
 	return rc ? rc : p2p_store_run(store, stmt, "drop a reference of");
 }
 
-int p2p_store_ref_children(struct p2p_store *store, const struct p2p_rowref *parent,
-			   int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
-				       uint32_t slot),
-			   void *ctx)
+static int children_run(struct p2p_store *store, sqlite3_stmt *stmt,
+			int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
+				    uint32_t slot),
+			void *ctx)
 {
-	sqlite3_stmt *stmt;
-	int rc = row_statement(store, P2P_SQL_REF_CHILDREN, parent, &stmt), step;
+	int rc = 0, step;
 
-	if (rc)
-		return rc;
 	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
 		rc = step == SQLITE_ROW ? each(ctx, (uint32_t)sqlite3_column_int64(stmt, 0),
 					       sqlite3_column_blob(stmt, 1),
@@ -143,6 +140,28 @@ int p2p_store_ref_children(struct p2p_store *store, const struct p2p_rowref *par
 					: p2p_store_error(store, step, NULL, "read");
 	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
+}
+
+int p2p_store_ref_children(struct p2p_store *store, const struct p2p_rowref *parent,
+			   int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
+				       uint32_t slot),
+			   void *ctx)
+{
+	sqlite3_stmt *stmt;
+	int rc = row_statement(store, P2P_SQL_REF_CHILDREN, parent, &stmt);
+
+	return rc ? rc : children_run(store, stmt, each, ctx);
+}
+
+int p2p_store_ref_waiting(struct p2p_store *store, const struct p2p_table *parent,
+			  int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
+				      uint32_t slot),
+			  void *ctx)
+{
+	sqlite3_stmt *stmt;
+	int rc = statement(store, P2P_SQL_REF_WAITING, parent->number, &stmt);
+
+	return rc ? rc : children_run(store, stmt, each, ctx);
 }
 
 int p2p_store_ref_any(struct p2p_store *store, const struct p2p_table *table, bool *out_of,
@@ -192,6 +211,45 @@ int p2p_store_claim_each(struct p2p_store *store, const struct p2p_table *table,
 					       (size_t)sqlite3_column_bytes(stmt, 0),
 					       sqlite3_column_int64(stmt, 1) != 0)
 					: p2p_store_error(store, step, NULL, "read");
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
+int p2p_store_claim_of(struct p2p_store *store, const struct p2p_rowref *row,
+		       int (*each)(void *ctx, const struct p2p_id *hash), void *ctx)
+{
+	struct p2p_id hash;
+	sqlite3_stmt *stmt;
+	int rc = row_statement(store, P2P_SQL_CLAIM_OF, row, &stmt), step;
+
+	if (rc)
+		return rc;
+	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
+		if (step != SQLITE_ROW) {
+			rc = p2p_store_error(store, step, NULL, "read");
+		} else if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES) {
+			rc = P2P_ECORRUPT;
+		} else {
+			memcpy(hash.bytes, sqlite3_column_blob(stmt, 0), P2P_ID_BYTES);
+			rc = each(ctx, &hash);
+		}
+	}
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
+int p2p_store_claim_held(struct p2p_store *store, const struct p2p_rowref *row, bool *out)
+{
+	sqlite3_stmt *stmt;
+	int rc = row_statement(store, P2P_SQL_CLAIM_HELD, row, &stmt), step;
+
+	*out = false;
+	if (rc)
+		return rc;
+	step = sqlite3_step(stmt);
+	*out = step == SQLITE_ROW && sqlite3_column_int64(stmt, 0) != 0;
+	if (step != SQLITE_ROW && step != SQLITE_DONE)
+		rc = p2p_store_error(store, step, NULL, "read");
 	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }

@@ -49,6 +49,11 @@ int p2p_store_ref_children(struct p2p_store *store, const struct p2p_rowref *par
 			   int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
 				       uint32_t slot),
 			   void *ctx) P2P_MUST_CHECK;
+/* Rows with entries that refer to any row of a table. As above. */
+int p2p_store_ref_waiting(struct p2p_store *store, const struct p2p_table *parent,
+			  int (*each)(void *ctx, uint32_t table, const void *key, size_t len,
+				      uint32_t slot),
+			  void *ctx) P2P_MUST_CHECK;
 /* Rows of the table have entries; entries refer to rows of the table. */
 int p2p_store_ref_any(struct p2p_store *store, const struct p2p_table *table, bool *out_of,
 		      bool *out_to) P2P_MUST_CHECK;
@@ -62,6 +67,12 @@ int p2p_store_claim_each(struct p2p_store *store, const struct p2p_table *table,
 			 const struct p2p_id *hash,
 			 int (*each)(void *ctx, const void *key, size_t len, bool held),
 			 void *ctx) P2P_MUST_CHECK;
+/* Hashes that a row claims. The walk must not write claims. */
+int p2p_store_claim_of(struct p2p_store *store, const struct p2p_rowref *row,
+		       int (*each)(void *ctx, const struct p2p_id *hash), void *ctx) P2P_MUST_CHECK;
+/* The row's claims are held. */
+int p2p_store_claim_held(struct p2p_store *store, const struct p2p_rowref *row,
+			 bool *out) P2P_MUST_CHECK;
 int p2p_store_claim_any(struct p2p_store *store, const struct p2p_table *table,
 			bool *out) P2P_MUST_CHECK;
 

@@ -4,7 +4,6 @@
 #include <sqlite3.h>
 #include <string.h>
 
-#include "crdt/claimants.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -38,36 +37,122 @@ static void sql_find(struct p2p_buf *sql, const struct p2p_table *table)
 	p2p_sql_name(sql, table->name);
 }
 
+static void sql_term(struct p2p_buf *sql, size_t at, const char *name, const char *collation)
+{
+	p2p_sql_text(sql, at ? " AND " : " WHERE ");
+	p2p_sql_name(sql, name);
+	p2p_sql_text(sql, "=? COLLATE ");
+	p2p_sql_name(sql, collation);
+}
+
+static enum p2p_collation collation_named(const char *name)
+{
+	if (sqlite3_stricmp(name, "NOCASE") == 0)
+		return P2P_COLLATE_NOCASE;
+	return sqlite3_stricmp(name, "RTRIM") == 0 ? P2P_COLLATE_RTRIM : P2P_COLLATE_BINARY;
+}
+
+static int column_add(struct p2p_unique *unique, uint32_t column, enum p2p_collation collation)
+{
+	enum p2p_collation *collations;
+	uint32_t *columns;
+
+	columns = p2p_realloc(unique->columns, (unique->count + 1) * sizeof(*columns));
+	if (!columns)
+		return P2P_ENOMEM;
+	unique->columns = columns;
+	collations = p2p_realloc(unique->collations, (unique->count + 1) * sizeof(*collations));
+	if (!collations)
+		return P2P_ENOMEM;
+	unique->collations = collations;
+	columns[unique->count] = column;
+	collations[unique->count++] = collation;
+	return 0;
+}
+
 /* Adds one column of an index; 1 when the constraint is none of ours. */
 static int unique_column(struct p2p_unique *unique, const struct p2p_table *table,
 			 sqlite3_stmt *row, struct p2p_buf *sql)
 {
 	const char *name = (const char *)sqlite3_column_text(row, 1);
 	const char *collation = (const char *)sqlite3_column_text(row, 2);
-	uint32_t *grown, column;
+	uint32_t column;
 
 	if (sqlite3_column_int(row, 0) < 0 || !name || !collation)
 		return 1; /* the number itself, which is alone in being unique, or an expression */
 	column = column_named(table, name);
 	if (column == UINT32_MAX || table->columns[column].slot == UINT32_MAX)
 		return 1;
-	grown = p2p_realloc(unique->columns, (unique->count + 1) * sizeof(*grown));
-	if (!grown)
-		return P2P_ENOMEM;
-	unique->columns = grown;
-	p2p_sql_text(sql, unique->count ? " AND " : " WHERE ");
-	p2p_sql_name(sql, name);
-	p2p_sql_text(sql, "=? COLLATE ");
-	p2p_sql_name(sql, collation);
-	unique->columns[unique->count++] = column;
-	return 0;
+	sql_term(sql, unique->count, name, collation);
+	return column_add(unique, column, collation_named(collation));
 }
 
 static void unique_deinit(struct p2p_unique *unique)
 {
 	(void)sqlite3_finalize(unique->find); /* its error was seen at the step */
 	p2p_free(unique->columns);
+	p2p_free(unique->collations);
 	memset(unique, 0, sizeof(*unique));
+}
+
+static void unique_id(struct p2p_unique *unique, const struct p2p_table *table)
+{
+	struct p2p_hasher hasher;
+	size_t i;
+
+	p2p_hasher_init(&hasher, "p2pnode/constraint/1", sizeof(unique->id.bytes));
+	p2p_hasher_add(&hasher, table->id.bytes, P2P_ID_BYTES);
+	for (i = 0; i < unique->count; i++) {
+		p2p_hasher_add(&hasher, table->columns[unique->columns[i]].id.bytes, P2P_ID_BYTES);
+		p2p_hasher_add_u64(&hasher, (uint64_t)unique->collations[i]);
+	}
+	p2p_hasher_final(&hasher, unique->id.bytes, sizeof(unique->id.bytes));
+}
+
+/* The PRIMARY KEY, where it has references. */
+static int unique_key(struct p2p_uniques *uniques)
+{
+	static const char *const names[] = {"BINARY", "NOCASE", "RTRIM"};
+	const struct p2p_table *table = uniques->app->table;
+	struct p2p_unique *grown, *unique;
+	struct p2p_buf sql;
+	uint32_t i;
+	int rc = 0;
+
+	grown = p2p_realloc(uniques->items, (uniques->count + 1) * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	uniques->items = grown;
+	unique = &grown[uniques->count++];
+	memset(unique, 0, sizeof(*unique));
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	sql_find(&sql, table);
+	for (i = 0; i < table->key_count && !rc; i++) {
+		const struct p2p_column *column = &table->columns[table->key[i]];
+
+		sql_term(&sql, i, column->name, names[column->collation]);
+		rc = column_add(unique, table->key[i], column->collation);
+	}
+	if (!rc)
+		rc = p2p_sql_prepare(uniques->app->store, &sql, &unique->find);
+	p2p_buf_deinit(&sql);
+	if (!rc)
+		unique_id(unique, table);
+	return rc;
+}
+
+/* Which columns have to do with it. */
+static int uniques_columns(struct p2p_uniques *uniques)
+{
+	size_t i, j;
+
+	uniques->columns = p2p_calloc(uniques->app->table->column_count + 1, 1);
+	if (!uniques->columns)
+		return P2P_ENOMEM;
+	for (i = 0; i < uniques->count; i++)
+		for (j = 0; j < uniques->items[i].count; j++)
+			uniques->columns[uniques->items[i].columns[j]] = 1;
+	return 0;
 }
 
 /* 1: none of ours. */
@@ -85,6 +170,8 @@ static int unique_init(struct p2p_unique *unique, struct p2p_apptable *app, sqli
 		result = p2p_store_error(app->store, rc, NULL, "read an index");
 	if (!result)
 		result = unique->count ? p2p_sql_prepare(app->store, &sql, &unique->find) : 1;
+	if (!result)
+		unique_id(unique, app->table);
 	p2p_buf_deinit(&sql);
 	if (result)
 		unique_deinit(unique);
@@ -132,6 +219,10 @@ int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app)
 		result = p2p_store_error(app->store, rc, NULL, "read the indexes");
 	(void)sqlite3_finalize(list); /* errors were seen at the steps */
 	(void)sqlite3_finalize(columns);
+	if (!result && app->table->key_references)
+		result = unique_key(uniques);
+	if (!result)
+		result = uniques_columns(uniques);
 	if (result)
 		p2p_uniques_deinit(uniques);
 	return result;
@@ -144,19 +235,41 @@ void p2p_uniques_deinit(struct p2p_uniques *uniques)
 	for (i = 0; i < uniques->count; i++)
 		unique_deinit(&uniques->items[i]);
 	p2p_free(uniques->items);
+	p2p_free(uniques->columns);
 	memset(uniques, 0, sizeof(*uniques));
 }
 
-/* NULLs are distinct: such a row claims nothing here. */
-static bool unique_claims(const struct p2p_unique *unique, const struct p2p_cells *cells)
+int p2p_uniques_hash(const struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
+		     struct p2p_id *out, bool *out_none)
 {
+	const struct p2p_unique *unique = &uniques->items[index];
+	const struct p2p_table *table = uniques->app->table;
+	struct p2p_hasher hasher;
+	struct p2p_buf tuple;
 	size_t i;
+	int rc = 0;
 
-	for (i = 0; i < unique->count; i++)
-		if (!cells->set[unique->columns[i]] ||
-		    cells->values[unique->columns[i]].type == P2P_NULL)
-			return false;
-	return true;
+	*out_none = false;
+	p2p_buf_init(&tuple, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < unique->count && !rc && !*out_none; i++) {
+		uint32_t column = unique->columns[i];
+
+		/* NULLs are distinct */
+		*out_none = !cells->set[column] || cells->values[column].type == P2P_NULL;
+		if (!*out_none)
+			rc = p2p_value_put_canonical(&tuple, &cells->values[column],
+						     table->columns[column].affinity,
+						     unique->collations[i]);
+	}
+	if (!rc)
+		rc = p2p_buf_error(&tuple);
+	p2p_hasher_init(&hasher, "p2pnode/claim/1", sizeof(out->bytes));
+	p2p_hasher_add(&hasher, unique->id.bytes, P2P_ID_BYTES);
+	if (!rc && !*out_none)
+		p2p_hasher_add(&hasher, tuple.data, tuple.len);
+	p2p_hasher_final(&hasher, out->bytes, sizeof(out->bytes));
+	p2p_buf_deinit(&tuple);
+	return rc;
 }
 
 static int later(const struct p2p_uniques *uniques, uint64_t stamp, uint32_t replica,
@@ -174,93 +287,95 @@ static int later(const struct p2p_uniques *uniques, uint64_t stamp, uint32_t rep
 	return 0;
 }
 
-int p2p_uniques_time(const struct p2p_uniques *uniques, const struct p2p_rowstate *state,
-		     const struct p2p_cells *cells, struct p2p_clock *out)
+static int claim_since(const struct p2p_uniques *uniques, const struct p2p_unique *unique,
+		       const struct p2p_rowstate *state, struct p2p_clock *out)
 {
-	size_t i, j;
+	size_t i;
 	int rc = 0;
 
 	memset(out, 0, sizeof(*out));
-	for (i = 0; i < uniques->count; i++) {
-		const struct p2p_unique *unique = &uniques->items[i];
+	for (i = 0; i < unique->count && !rc; i++) {
+		uint32_t slot = uniques->app->table->columns[unique->columns[i]].slot;
 
-		for (j = 0; unique_claims(unique, cells) && j < unique->count && !rc; j++) {
-			uint32_t slot = uniques->app->table->columns[unique->columns[j]].slot;
-
-			if (slot < state->cell_count && state->cells[slot].stamp)
-				rc = later(uniques, state->cells[slot].stamp,
-					   state->cells[slot].replica, out);
-			else
-				rc = later(uniques, state->stamp, state->replica, out);
-		}
+		if (slot < state->cell_count && state->cells[slot].stamp)
+			rc = later(uniques, state->cells[slot].stamp, state->cells[slot].replica,
+				   out);
+		else
+			rc = later(uniques, state->stamp, state->replica, out);
 	}
 	return rc;
 }
 
-static int holder_put(struct p2p_uniques *uniques, struct p2p_numbers *numbers, sqlite3_stmt *row,
-		      struct p2p_buf *out)
+static int claim_yield(const struct p2p_uniques *uniques, const struct p2p_claimed *claimed,
+		       struct p2p_plan_claim *claim)
 {
-	const struct p2p_table *table = uniques->app->table;
-	struct p2p_value values[P2P_KEY_COLUMNS_MAX];
-	struct p2p_identity identity;
-	struct p2p_buf key, encoded;
-	uint32_t i;
+	struct p2p_clock clock;
+	size_t i;
 	int rc = 0;
 
-	memset(&identity, 0, sizeof(identity));
-	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
-	p2p_buf_init(&encoded, P2P_RECORD_BYTES_MAX);
-	for (i = 0; i < table->key_count && !rc; i++)
-		rc = p2p_value_column(&values[i], row, (int)i);
-	if (!rc && table->generated_identity)
-		rc = p2p_claimants_at(numbers, values[0].integer, &identity);
-	else if (!rc)
-		rc = p2p_identity_of_key(&key, table, values);
-	if (!rc && !table->generated_identity) {
-		identity.kind = P2P_IDENTITY_KEY;
-		identity.key = key.data;
-		identity.key_len = key.len;
+	for (i = 0; i < claimed->yield_count && !rc; i++) {
+		if (p2p_id_cmp(&claimed->yields[i].constraint, &claim->constraint) != 0)
+			continue;
+		memset(&clock, 0, sizeof(clock));
+		rc = later(uniques, claimed->yields[i].stamp, claimed->yields[i].replica, &clock);
+		claim->yielded = p2p_clock_cmp(&clock, &claim->clock) >= 0;
+		if (claim->yielded)
+			claim->clock = clock;
 	}
-	if (!rc) {
-		p2p_identity_put(&encoded, &identity);
-		rc = p2p_buf_error(&encoded);
-	}
-	if (!rc)
-		p2p_buf_put_bytes(out, encoded.data, encoded.len);
-	p2p_buf_deinit(&key);
-	p2p_buf_deinit(&encoded);
-	/* Not replicated (NULL key), or not captured: it stays where it is. */
-	return rc == P2P_ENOENT || rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
+	return rc;
 }
 
-static int unique_holder(struct p2p_uniques *uniques, struct p2p_numbers *numbers,
-			 const struct p2p_unique *unique, const struct p2p_cells *cells,
-			 struct p2p_buf *out)
+int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claimed *claimed,
+		       struct p2p_plan_row *out)
 {
+	struct p2p_plan_claim claim;
+	bool none;
 	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < uniques->count && !rc; i++) {
+		memset(&claim, 0, sizeof(claim));
+		claim.index = (uint32_t)i;
+		claim.constraint = uniques->items[i].id;
+		rc = p2p_uniques_hash(uniques, i, claimed->cells, &claim.hash, &none);
+		if (rc || none)
+			continue;
+		rc = claim_since(uniques, &uniques->items[i], claimed->state, &claim.clock);
+		if (!rc)
+			rc = claim_yield(uniques, claimed, &claim);
+		if (!rc)
+			rc = p2p_plan_claim_add(out, &claim);
+	}
+	return rc;
+}
+
+int p2p_uniques_find(struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
+		     struct p2p_value *key, bool *out_found)
+{
+	struct p2p_unique *unique = &uniques->items[index];
+	uint32_t i;
 	int rc = 0, step;
 
-	for (i = 0; i < unique->count && !rc; i++)
+	*out_found = false;
+	for (i = 0; i < unique->count && !rc; i++) {
+		if (!cells->set[unique->columns[i]])
+			return 0; /* not written, so NULL, so nothing is claimed */
 		rc = p2p_value_bind(unique->find, (int)i + 1, &cells->values[unique->columns[i]]);
+	}
 	if (rc)
 		return rc;
 	step = sqlite3_step(unique->find);
-	if (step == SQLITE_ROW)
-		rc = holder_put(uniques, numbers, unique->find, out);
-	else if (step != SQLITE_DONE)
-		rc = p2p_store_error(uniques->app->store, step, NULL, "look for a value");
-	(void)sqlite3_reset(unique->find); /* repeats the step's error */
+	if (step == SQLITE_DONE)
+		return 0;
+	if (step != SQLITE_ROW)
+		return p2p_store_error(uniques->app->store, step, NULL, "look for a value");
+	*out_found = true;
+	for (i = 0; i < uniques->app->table->key_count && !rc; i++)
+		rc = p2p_value_column(&key[i], unique->find, (int)i);
 	return rc;
 }
 
-int p2p_uniques_holders(struct p2p_uniques *uniques, struct p2p_numbers *numbers,
-			const struct p2p_cells *cells, struct p2p_buf *out)
+void p2p_uniques_found(struct p2p_uniques *uniques, size_t index)
 {
-	size_t i;
-	int rc = 0;
-
-	for (i = 0; i < uniques->count && !rc; i++)
-		if (unique_claims(&uniques->items[i], cells))
-			rc = unique_holder(uniques, numbers, &uniques->items[i], cells, out);
-	return rc ? rc : p2p_buf_error(out);
+	(void)sqlite3_reset(uniques->items[index].find); /* repeats the step's error */
 }

@@ -1,4 +1,8 @@
-/* UNIQUE constraints of one table as merge meets them: who holds a value, and since when.
+/* UNIQUE constraints of one table: what a row claims under them, and who holds it in the table.
+ *
+ * Constraint id: BLAKE2b-128 of the table id and the ids of the columns in order with their
+ * collations. The PRIMARY KEY counts as one where a column of it is a reference: a number that is
+ * loose and one that is not can be equal.
  *
  * Only plain ones over columns are looked into. A partial index, or one over expressions or
  * generated columns, is left to SQLite: a row that it stops is parked. */
@@ -6,10 +10,13 @@
 #define P2P_CRDT_UNIQUE_H
 
 #include "crdt/apptable.h"
-#include "crdt/numbers.h"
+#include "crdt/plan.h"
+#include "crdt/store_refs.h"
 
 struct p2p_unique {
-	uint32_t *columns; /* owned: column indices */
+	struct p2p_id id;
+	uint32_t *columns;		/* owned: column indices */
+	enum p2p_collation *collations; /* owned: of the index, beside columns */
 	size_t count;
 	struct sqlite3_stmt *find; /* owned: key of the row that holds given values */
 };
@@ -18,17 +25,28 @@ struct p2p_uniques {
 	struct p2p_apptable *app; /* borrowed */
 	struct p2p_unique *items; /* owned */
 	size_t count;
+	uint8_t *columns; /* owned: by column, whether a constraint has it */
 };
 
 int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app) P2P_MUST_CHECK;
 void p2p_uniques_deinit(struct p2p_uniques *uniques);
-/* When the row came to hold the youngest of its values; zero when it holds none. A value whose
- * columns were never written on their own is as old as the row. */
-int p2p_uniques_time(const struct p2p_uniques *uniques, const struct p2p_rowstate *state,
-		     const struct p2p_cells *cells, struct p2p_clock *out) P2P_MUST_CHECK;
-/* Appends the identities (p2p_identity_put, each after its varint length) of the rows in the table
- * that hold a value of `cells`; one may come twice. */
-int p2p_uniques_holders(struct p2p_uniques *uniques, struct p2p_numbers *numbers,
-			const struct p2p_cells *cells, struct p2p_buf *out) P2P_MUST_CHECK;
+/* Hash of what values claim under a constraint. *out_none: a column is NULL, so nothing. */
+int p2p_uniques_hash(const struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
+		     struct p2p_id *out, bool *out_none) P2P_MUST_CHECK;
+/* What a row is claimed by: its state and values; yields of it. */
+struct p2p_claimed {
+	const struct p2p_rowstate *state;
+	const struct p2p_cells *cells;
+	const struct p2p_store_yield *yields;
+	size_t yield_count;
+};
+/* Adds the row's claims. A value whose column was never written on its own is as old as the row. */
+int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claimed *claimed,
+		       struct p2p_plan_row *out) P2P_MUST_CHECK;
+/* Key values of the row in the table that holds what these values claim, borrowed until the
+ * constraint is asked again, which resets; NULL key: none. */
+int p2p_uniques_find(struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
+		     struct p2p_value *key, bool *out_found) P2P_MUST_CHECK;
+void p2p_uniques_found(struct p2p_uniques *uniques, size_t index);
 
 #endif

@@ -1,0 +1,538 @@
+/* What waits for the plan, and how it gets there; see settle.h. */
+#include "crdt/settle.h"
+
+#include <sqlite3.h>
+#include <string.h>
+
+#include "crdt/follow.h"
+#include "crdt/parked.h"
+#include "crdt/rowrefs.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+#define SQL_BYTES_MAX (16u * 1024 * 1024)
+
+static int settle_numbers(void *ctx, struct p2p_table *table, struct p2p_numbers **out)
+{
+	struct p2p_settle *settle = ctx;
+	struct p2p_target *target;
+	int rc = settle->target(settle->ctx, table, &target);
+
+	if (!rc)
+		*out = &target->numbers;
+	return rc;
+}
+
+int p2p_settle_init(struct p2p_settle *settle, struct p2p_store *store)
+{
+	memset(settle, 0, sizeof(*settle));
+	settle->store = store;
+	p2p_refs_init(&settle->refs, store);
+	settle->refs.numbers = settle_numbers;
+	settle->refs.ctx = settle;
+	p2p_buf_init(&settle->keys, P2P_RECORD_BYTES_MAX);
+	p2p_rowwork_init(&settle->work);
+	p2p_rowwork_init(&settle->spare);
+	p2p_rowwork_init(&settle->child);
+	settle->follow = p2p_calloc(1, sizeof(*settle->follow));
+	if (!settle->follow)
+		return P2P_ENOMEM;
+	p2p_buf_init(&settle->follow->keys, P2P_RECORD_BYTES_MAX);
+	return 0;
+}
+
+void p2p_settle_deinit(struct p2p_settle *settle)
+{
+	p2p_refs_deinit(&settle->refs);
+	p2p_free(settle->rows);
+	p2p_free(settle->freed);
+	p2p_buf_deinit(&settle->keys);
+	p2p_rowwork_deinit(&settle->work);
+	p2p_rowwork_deinit(&settle->spare);
+	p2p_rowwork_deinit(&settle->child);
+	if (settle->follow) {
+		p2p_buf_deinit(&settle->follow->keys);
+		p2p_free(settle->follow->items);
+		p2p_free(settle->follow);
+	}
+	memset(settle, 0, sizeof(*settle));
+}
+
+void p2p_settle_clear(struct p2p_settle *settle)
+{
+	settle->row_count = settle->freed_count = 0;
+	p2p_buf_reset(&settle->keys);
+}
+
+/* --- side tables ------------------------------------------------------------------------------ */
+
+int p2p_settle_gates(struct p2p_target *target)
+{
+	struct p2p_gates *gates = &target->gates;
+	int rc;
+
+	if (gates->known)
+		return 0;
+	rc = p2p_store_ref_any(target->store, target->table, &gates->refs, &gates->refs_to);
+	if (!rc)
+		rc = p2p_store_claim_any(target->store, target->table, &gates->claims);
+	if (!rc)
+		rc = p2p_store_yield_any(target->store, target->table, &gates->yields);
+	gates->known = rc == 0;
+	return rc;
+}
+
+void p2p_settle_refs_written(struct p2p_target *target, uint32_t parent)
+{
+	struct p2p_table *table;
+	struct p2p_target *other;
+
+	target->gates.refs = true;
+	table = parent ? p2p_store_table_by_number(target->store, parent) : NULL;
+	if (table && target->settle->target(target->settle->ctx, table, &other) == 0)
+		other->gates.refs_to = true;
+}
+
+/* --- asking ----------------------------------------------------------------------------------- */
+
+int p2p_settle_ask(struct p2p_target *target, const struct p2p_buf *key, bool lifted)
+{
+	struct p2p_settle *settle = target->settle;
+	struct p2p_settle_row *grown;
+	size_t cap;
+
+	if (settle->row_count == settle->row_cap) {
+		cap = settle->row_cap ? settle->row_cap * 2 : 64;
+		grown = p2p_realloc(settle->rows, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		settle->rows = grown;
+		settle->row_cap = cap;
+	}
+	grown = &settle->rows[settle->row_count];
+	memset(grown, 0, sizeof(*grown));
+	grown->table = target->table->number;
+	grown->at = settle->keys.len;
+	grown->len = key->len;
+	grown->lifted = lifted;
+	p2p_buf_put(&settle->keys, key->data, key->len);
+	settle->row_count++;
+	return p2p_buf_error(&settle->keys);
+}
+
+static int freed_add(struct p2p_settle *settle, uint32_t table, const struct p2p_id *hash)
+{
+	struct p2p_settle_freed *grown;
+	size_t cap;
+
+	if (settle->freed_count == settle->freed_cap) {
+		cap = settle->freed_cap ? settle->freed_cap * 2 : 64;
+		grown = p2p_realloc(settle->freed, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		settle->freed = grown;
+		settle->freed_cap = cap;
+	}
+	settle->freed[settle->freed_count].table = table;
+	settle->freed[settle->freed_count++].hash = *hash;
+	return 0;
+}
+
+int p2p_settle_free_claims(struct p2p_target *target, struct p2p_rowwork *work)
+{
+	struct p2p_id hash;
+	bool none;
+	size_t i;
+	int rc = p2p_settle_gates(target);
+
+	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
+		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
+		if (!rc && !none)
+			rc = freed_add(target->settle, target->table->number, &hash);
+	}
+	return rc;
+}
+
+static int kept_free(void *ctx, const struct p2p_id *hash)
+{
+	struct p2p_target *target = ctx;
+
+	return freed_add(target->settle, target->table->number, hash);
+}
+
+int p2p_settle_free_kept(struct p2p_target *target, const struct p2p_buf *key)
+{
+	struct p2p_rowref row = {target->table, key->data, key->len};
+	int rc = p2p_settle_gates(target);
+
+	return rc || !target->gates.claims
+		       ? rc
+		       : p2p_store_claim_of(target->store, &row, kept_free, target);
+}
+
+int p2p_settle_free_stored(struct p2p_target *target, const struct p2p_buf *key,
+			   struct p2p_rowwork *work)
+{
+	bool shown;
+	int rc = p2p_settle_gates(target);
+
+	if (rc || !target->gates.claims || !target->uniques.count)
+		return rc;
+	rc = p2p_rowwork_load_key(work, target, key->data, key->len);
+	if (rc || !p2p_numbers_complete(target->table, &work->state))
+		return rc;
+	shown = !(work->state.flags & P2P_ROW_PARKED);
+	rc = p2p_rowwork_gather(work, target, shown);
+	if (!rc && shown) /* as the table shows it */
+		rc = p2p_settle_free_claims(target, work);
+	if (!rc)
+		rc = p2p_rowrefs_load(work, target, shown);
+	if (!rc)
+		rc = p2p_rowrefs_claimed(work, target);
+	return rc ? rc : p2p_settle_free_claims(target, work);
+}
+
+/* --- rows that come and change ---------------------------------------------------------------- */
+
+static int somebody(void *ctx, const void *key, size_t len, bool held)
+{
+	(void)ctx;
+	(void)key;
+	(void)len;
+	(void)held;
+	return 1;
+}
+
+static int some_child(void *ctx, uint32_t table, const void *key, size_t len, uint32_t slot)
+{
+	(void)table;
+	(void)slot;
+	return somebody(ctx, key, len, false);
+}
+
+/* 1: a row that is kept out claims what this one does, or waits for it. */
+static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
+{
+	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
+	struct p2p_id hash;
+	bool none;
+	size_t i;
+	int rc = p2p_settle_gates(target);
+
+	if (!rc && target->gates.refs_to)
+		rc = p2p_store_ref_children(target->store, &row, some_child, NULL);
+	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
+		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
+		if (!rc && !none)
+			rc = p2p_store_claim_each(target->store, target->table, &hash, somebody,
+						  NULL);
+	}
+	return rc;
+}
+
+int p2p_settle_came(struct p2p_target *target, struct p2p_rowwork *work)
+{
+	int rc = concerns(target, work);
+
+	return rc == 1 ? p2p_settle_ask(target, &work->key, false) : rc;
+}
+
+int p2p_settle_claim(struct p2p_target *target, struct p2p_rowwork *work, bool held)
+{
+	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
+	struct p2p_id hash;
+	bool none;
+	size_t i;
+	int rc = p2p_settle_gates(target);
+
+	if (rc || !target->uniques.count)
+		return rc;
+	if (target->gates.claims)
+		rc = p2p_store_claim_drop(target->store, &row);
+	if (!rc)
+		rc = p2p_rowrefs_claimed(work, target);
+	for (i = 0; i < target->uniques.count && !rc; i++) {
+		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
+		if (rc || none)
+			continue;
+		target->gates.claims = true;
+		rc = p2p_store_claim_put(target->store, &row, &hash, held);
+	}
+	return rc;
+}
+
+int p2p_settle_hold(struct p2p_target *target, struct p2p_rowwork *work, bool in_table)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	bool was = in_table || (work->state.flags & P2P_ROW_PARKED) != 0;
+	int rc = p2p_rowwork_gather(work, target, in_table);
+
+	if (!rc)
+		rc = p2p_rowrefs_load(work, target, in_table);
+	if (!rc && was)
+		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
+	if (!rc && in_table) {
+		rc = p2p_rowwork_key(work, target, key);
+		if (!rc)
+			rc = p2p_apptable_delete(&target->app, key);
+		target->rows++;
+	}
+	if (!rc)
+		rc = p2p_settle_claim(target, work, false);
+	if (!rc)
+		rc = p2p_parked_put(work, target, "pending");
+	return rc ? rc : p2p_settle_ask(target, &work->key, in_table);
+}
+
+int p2p_settle_lift(struct p2p_target *target, const void *key, size_t len)
+{
+	struct p2p_rowwork *work = &target->settle->work;
+	int rc = p2p_rowwork_load_key(work, target, key, len);
+
+	if (rc || !p2p_numbers_complete(target->table, &work->state) ||
+	    (work->state.flags & P2P_ROW_PARKED))
+		return rc;
+	rc = p2p_settle_hold(target, work, true);
+	return rc ? rc : p2p_rowwork_save(work, target);
+}
+
+/* --- children --------------------------------------------------------------------------------- */
+
+static int child_prepare(struct p2p_target *target, struct p2p_child_column *column)
+{
+	const struct p2p_table *table = column->table;
+	uint32_t at = table->references[column->reference].column, i;
+	struct p2p_buf sql;
+	int rc;
+
+	if (column->find)
+		return 0;
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	for (i = 0; i < table->key_count; i++) {
+		p2p_sql_text(&sql, i ? "," : "SELECT ");
+		p2p_sql_name(&sql, table->columns[table->key[i]].name);
+	}
+	p2p_sql_text(&sql, " FROM main.");
+	p2p_sql_name(&sql, table->name);
+	p2p_sql_text(&sql, " WHERE ");
+	p2p_sql_name(&sql, table->columns[at].name);
+	p2p_sql_text(&sql, "=?");
+	rc = p2p_sql_prepare(target->store, &sql, &column->find);
+	p2p_buf_deinit(&sql);
+	return rc;
+}
+
+/* The column of this row refers to the row that has its number: it is neither loose nor shows
+ * something else. */
+static int child_refers(struct p2p_target *child, uint32_t reference, const struct p2p_buf *key,
+			bool *out)
+{
+	const struct p2p_table *table = child->table;
+	const struct p2p_column *column = &table->columns[table->references[reference].column];
+	struct p2p_rowref row = {table, key->data, key->len};
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+	struct p2p_buf none;
+	uint32_t parent;
+	int rc;
+
+	*out = true;
+	if (column->flags & P2P_COLUMN_KEY) {
+		p2p_reader_init(&reader, key->data, key->len);
+		p2p_identity_read(&reader, &identity);
+		rc = p2p_identity_key_parts(table, identity.key, identity.key_len, parts);
+		*out = rc == 0 && parts[column->key_pos].reference;
+		return rc == P2P_EPROTO ? P2P_ECORRUPT : rc;
+	}
+	rc = p2p_settle_gates(child);
+	if (rc || !child->gates.refs)
+		return rc;
+	p2p_buf_init(&none, P2P_RECORD_BYTES_MAX);
+	rc = p2p_store_ref_get(child->store, &row, column->slot, &parent, &none);
+	p2p_buf_deinit(&none);
+	*out = rc == P2P_ENOENT;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+/* Appends the encoded identities, each after its length, of rows that show the number. */
+static int child_list(struct p2p_target *child, struct p2p_child_column *column, int64_t number,
+		      struct p2p_buf *out)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct p2p_buf identity;
+	bool refers;
+	uint32_t i;
+	int rc = 0, step = SQLITE_DONE;
+
+	if (sqlite3_bind_int64(column->find, 1, number) != SQLITE_OK)
+		return P2P_ENOMEM;
+	p2p_buf_init(&identity, P2P_RECORD_BYTES_MAX);
+	while (!rc && (step = sqlite3_step(column->find)) == SQLITE_ROW) {
+		for (i = 0; i < child->table->key_count && !rc; i++)
+			rc = p2p_value_column(&key[i], column->find, (int)i);
+		if (!rc)
+			rc = p2p_refs_row_at(&child->settle->refs, child->table, key, &identity);
+		if (!rc)
+			rc = child_refers(child, column->reference, &identity, &refers);
+		if (!rc && refers)
+			p2p_buf_put_bytes(out, identity.data, identity.len);
+		if (rc == P2P_ENOENT || rc == P2P_IDENTITY_NULL_KEY)
+			rc = 0; /* not replicated, or not captured */
+	}
+	if (!rc && step != SQLITE_DONE)
+		rc = p2p_store_error(child->store, step, NULL, "look for children");
+	(void)sqlite3_reset(column->find); /* repeats the step's error */
+	p2p_buf_deinit(&identity);
+	return rc ? rc : p2p_buf_error(out);
+}
+
+int p2p_settle_children(struct p2p_target *target, int64_t number,
+			int (*each)(void *ctx, struct p2p_target *child, uint32_t reference,
+				    const void *key, size_t len),
+			void *ctx)
+{
+	struct p2p_settle *settle = target->settle;
+	struct p2p_target *child;
+	struct p2p_reader reader;
+	struct p2p_buf list;
+	const uint8_t *key;
+	size_t i, len;
+	int rc = 0;
+
+	p2p_buf_init(&list, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < target->child_count && !rc; i++) {
+		struct p2p_child_column *column = &target->children[i];
+
+		p2p_buf_reset(&list);
+		rc = settle->target(settle->ctx, column->table, &child);
+		if (!rc)
+			rc = child_prepare(target, column);
+		if (!rc)
+			rc = child_list(child, column, number, &list);
+		p2p_reader_init(&reader, list.data, list.len);
+		while (!rc && p2p_reader_left(&reader)) {
+			key = p2p_read_bytes(&reader, P2P_RECORD_BYTES_MAX, &len);
+			p2p_require(key != NULL); /* we wrote the list */
+			rc = each(ctx, child, column->reference, key, len);
+		}
+	}
+	p2p_buf_deinit(&list);
+	return rc;
+}
+
+/* --- rows that die ---------------------------------------------------------------------------- */
+
+struct dying {
+	struct p2p_target *target;
+	struct p2p_rowwork *work;
+};
+
+static int orphan(void *ctx, struct p2p_target *child, uint32_t reference, const void *key,
+		  size_t len)
+{
+	struct dying *dying = ctx;
+
+	(void)reference;
+	if (child == dying->target && len == dying->work->key.len &&
+	    memcmp(key, dying->work->key.data, len) == 0)
+		return 0; /* it refers to itself */
+	return p2p_settle_lift(child, key, len);
+}
+
+int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work)
+{
+	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
+	struct dying dying = {target, work};
+	int64_t number = 0;
+	bool shown;
+	int rc = p2p_settle_gates(target);
+
+	if (!rc)
+		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
+	if (!rc && target->child_count) {
+		rc = p2p_refs_number(&target->settle->refs, &row, &number, &shown);
+		if (!rc)
+			rc = p2p_settle_children(target, number, orphan, &dying);
+		else if (rc == P2P_ENOENT)
+			rc = 0;
+	}
+	if (rc || !(target->gates.refs || target->gates.claims || target->gates.yields))
+		return rc;
+	return p2p_store_life_drop(target->store, &row);
+}
+
+/* --- all that waits in a table ---------------------------------------------------------------- */
+
+struct waiting {
+	struct p2p_settle *settle;
+	struct p2p_buf keys; /* varint table, identity */
+	uint32_t table;
+};
+
+static int waiting_add(struct waiting *waiting, uint32_t table, const void *key, size_t len)
+{
+	p2p_buf_put_varint(&waiting->keys, table);
+	p2p_buf_put_bytes(&waiting->keys, key, len);
+	return p2p_buf_error(&waiting->keys);
+}
+
+static int waiting_parked(void *ctx, const void *key, size_t len)
+{
+	struct waiting *waiting = ctx;
+
+	return waiting_add(waiting, waiting->table, key, len);
+}
+
+static int waiting_child(void *ctx, uint32_t table, const void *key, size_t len, uint32_t slot)
+{
+	(void)slot;
+	return waiting_add(ctx, table, key, len);
+}
+
+static int waiting_ask(struct waiting *waiting)
+{
+	struct p2p_settle *settle = waiting->settle;
+	struct p2p_target *target;
+	struct p2p_reader reader;
+	struct p2p_table *table;
+	struct p2p_buf key;
+	const uint8_t *bytes;
+	size_t len;
+	int rc = 0;
+
+	p2p_reader_init(&reader, waiting->keys.data, waiting->keys.len);
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	while (!rc && p2p_reader_left(&reader)) {
+		table = p2p_store_table_by_number(settle->store,
+						  (uint32_t)p2p_read_varint(&reader));
+		bytes = p2p_read_bytes(&reader, P2P_RECORD_BYTES_MAX, &len);
+		p2p_require(bytes != NULL); /* we wrote the list */
+		if (!table || table->state != P2P_TABLE_LIVE)
+			continue;
+		p2p_buf_reset(&key);
+		p2p_buf_put(&key, bytes, len);
+		rc = p2p_buf_error(&key);
+		if (!rc)
+			rc = settle->target(settle->ctx, table, &target);
+		if (!rc)
+			rc = p2p_settle_ask(target, &key, false);
+	}
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
+int p2p_settle_ask_all(struct p2p_target *target)
+{
+	struct waiting waiting = {.settle = target->settle, .table = target->table->number};
+	int rc;
+
+	p2p_buf_init(&waiting.keys, P2P_RECORD_BYTES_MAX);
+	rc = p2p_store_parked_each(target->store, target->table, waiting_parked, &waiting);
+	if (!rc)
+		rc = p2p_store_ref_waiting(target->store, target->table, waiting_child, &waiting);
+	if (!rc)
+		rc = waiting_ask(&waiting);
+	p2p_buf_deinit(&waiting.keys);
+	return rc;
+}

@@ -1,0 +1,282 @@
+/* From the plan into the tables; see settle.h. */
+#include <string.h>
+
+#include "crdt/parked.h"
+#include "crdt/rowrefs.h"
+#include "crdt/settle.h"
+#include "proto/check.h"
+#include "proto/mem.h"
+
+/* One plan and what comes of it. */
+struct run {
+	struct p2p_settle *settle;
+	struct p2p_plan *plan;
+	size_t refused; /* rows found to be forbidden, in this pass */
+};
+
+static const char *refused_reason(const struct p2p_settle *settle, const struct p2p_plan_row *row)
+{
+	size_t i;
+
+	for (i = 0; i < settle->row_count && row->refused; i++) {
+		const struct p2p_settle_row *at = &settle->rows[i];
+
+		if (at->refused && at->table == row->table && at->len == row->len &&
+		    memcmp(settle->keys.data + at->at, row->key, row->len) == 0)
+			return at->refused;
+	}
+	return row->unique ? "fk" : "unique";
+}
+
+/* The row as it is, whole. */
+static int row_take(struct p2p_target *target, const struct p2p_plan_row *row, bool in_table)
+{
+	struct p2p_rowwork *work = &target->settle->work;
+	int rc = p2p_rowwork_load_key(work, target, row->key, row->len);
+
+	if (!rc && !p2p_numbers_complete(target->table, &work->state))
+		rc = P2P_ECORRUPT; /* the plan read it a moment ago */
+	if (!rc)
+		rc = p2p_rowwork_gather(work, target, in_table);
+	return rc ? rc : p2p_rowrefs_load(work, target, in_table);
+}
+
+/* It is not in the table (any more): parked with the reason. */
+static int row_park(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	int rc = p2p_settle_claim(target, work, row->unique);
+
+	if (!rc)
+		rc = p2p_parked_put(work, target, refused_reason(run->settle, row));
+	target->parked++;
+	return rc ? rc : p2p_rowwork_save(work, target);
+}
+
+static int row_hide(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	int rc = row_take(target, row, true);
+
+	if (!rc)
+		rc = p2p_rowwork_key(work, target, key);
+	if (!rc)
+		rc = p2p_apptable_delete(&target->app, key);
+	target->rows++;
+	return rc ? rc : row_park(run, target, row);
+}
+
+/* What a reference column shows: the number of its row, or NULL while that is not shown. */
+static int ref_show(struct run *run, struct p2p_target *target, uint32_t column, bool *out_masked)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	const struct p2p_table *table = target->table;
+	const struct p2p_reference *reference =
+		&table->references[table->columns[column].reference];
+	struct p2p_rowref row = {p2p_refs_parent(&run->settle->refs, reference),
+				 work->targets.data + work->refs[column].at,
+				 work->refs[column].len};
+	struct p2p_plan_ref ref = {.table = row.table->number,
+				   .key = work->targets.data + work->refs[column].at,
+				   .len = row.len};
+	struct p2p_value value = {.type = P2P_NULL};
+	bool shown;
+	int rc = p2p_plan_will_show(run->plan, &ref, out_masked);
+
+	if (rc)
+		return rc;
+	*out_masked = !*out_masked;
+	if (!*out_masked) {
+		value.type = P2P_INTEGER;
+		rc = p2p_refs_number(&run->settle->refs, &row, &value.integer, &shown);
+	}
+	p2p_cells_set(&work->cells, column, &value);
+	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
+}
+
+static int refs_show(struct run *run, struct p2p_target *target, bool *out_masked)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	uint32_t i;
+	int rc = 0;
+
+	*out_masked = false;
+	for (i = 0; i < work->ref_count && !rc; i++) {
+		if (work->refs[i].kind != P2P_REFCELL_ROW)
+			continue;
+		rc = ref_show(run, target, i, &work->refs[i].masked);
+		*out_masked |= work->refs[i].masked;
+	}
+	return rc;
+}
+
+/* The indexes of the table know what a row claims, unless it shows something else. */
+static int claims_shown(struct p2p_target *target, struct p2p_rowwork *work, bool masked)
+{
+	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
+
+	if (masked)
+		return p2p_settle_claim(target, work, true);
+	return target->gates.claims ? p2p_store_claim_drop(target->store, &row) : 0;
+}
+
+static int row_refuse(struct run *run, struct p2p_target *target, int outcome)
+{
+	struct p2p_settle *settle = run->settle;
+	int rc = p2p_settle_ask(target, &settle->work.key, true);
+
+	if (rc)
+		return rc;
+	settle->rows[settle->row_count - 1].refused = outcome == P2P_APPTABLE_TAKEN    ? "key"
+						      : outcome == P2P_APPTABLE_UNIQUE ? "unique"
+										       : "not null";
+	run->refused++;
+	return 0;
+}
+
+static int row_show(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	bool masked;
+	int rc = row_take(target, row, false);
+
+	if (!rc)
+		rc = refs_show(run, target, &masked);
+	if (!rc)
+		rc = p2p_rowwork_insert(work, target);
+	if (rc > 0)
+		return row_refuse(run, target, rc);
+	if (!rc)
+		rc = claims_shown(target, work, masked);
+	return rc ? rc : p2p_rowwork_save(work, target);
+}
+
+/* A shown row stays; what it shows for rows that come or go changes. */
+static int row_refresh(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	bool was, masked = false, changed = false;
+	uint32_t i;
+	int rc;
+
+	if (!row->ref_count)
+		return 0;
+	rc = row_take(target, row, true);
+	if (!rc && work->cells.count)
+		memset(work->cells.set, 0, work->cells.count);
+	for (i = 0; i < work->ref_count && !rc; i++) {
+		if (work->refs[i].kind != P2P_REFCELL_ROW)
+			continue;
+		was = work->refs[i].masked;
+		rc = ref_show(run, target, i, &work->refs[i].masked);
+		work->cells.set[i] = was != work->refs[i].masked;
+		changed |= was != work->refs[i].masked;
+		masked |= work->refs[i].masked;
+	}
+	if (rc || !changed)
+		return rc;
+	rc = p2p_rowwork_key(work, target, key);
+	if (!rc)
+		rc = p2p_apptable_update(&target->app, key, &work->cells);
+	if (rc > 0) {
+		/* nobody forbids NULL there, and who held its values has left */
+		return row_refuse(run, target, rc);
+	}
+	target->rows++;
+	if (!rc)
+		rc = p2p_rowwork_hashes(work, target, key, false);
+	if (!rc)
+		rc = p2p_rowrefs_keep(work, target, false);
+	if (!rc)
+		rc = p2p_rowwork_save(work, target);
+	if (!rc && target->uniques.count)
+		rc = row_take(target, row, true);
+	return rc || !target->uniques.count ? rc : claims_shown(target, work, masked);
+}
+
+/* --- passes ----------------------------------------------------------------------------------- */
+
+enum pass { HIDE, REFRESH, SHOW, PASSES };
+
+static int row_pass(struct run *run, const struct p2p_plan_row *row, enum pass pass)
+{
+	struct p2p_settle *settle = run->settle;
+	struct p2p_table *table = p2p_store_table_by_number(settle->store, row->table);
+	struct p2p_target *target;
+	int rc;
+
+	if (!row->live)
+		return 0;
+	rc = settle->target(settle->ctx, table, &target);
+	if (rc)
+		return rc;
+	switch (pass) {
+	case HIDE:
+		if (row->shown && !row->visible)
+			return row_hide(run, target, row);
+		if (row->shown || row->visible)
+			return 0;
+		rc = row_take(target, row, false);
+		return rc ? rc : row_park(run, target, row);
+	case REFRESH:
+		return row->shown && row->visible ? row_refresh(run, target, row) : 0;
+	case SHOW:
+		return !row->shown && row->visible ? row_show(run, target, row) : 0;
+	case PASSES:
+		break;
+	}
+	return 0;
+}
+
+static int plan_make(struct run *run)
+{
+	struct p2p_settle *settle = run->settle;
+	struct p2p_plan_view view;
+	size_t i;
+	int rc;
+
+	p2p_settle_view(settle, &view);
+	rc = p2p_plan_new(&view, &run->plan);
+	for (i = 0; i < settle->row_count && !rc; i++) {
+		const struct p2p_settle_row *row = &settle->rows[i];
+
+		rc = p2p_plan_row_as(run->plan, row->table, settle->keys.data + row->at, row->len,
+				     (row->lifted ? P2P_PLAN_LIFTED : 0u) |
+					     (row->refused ? P2P_PLAN_REFUSED : 0u));
+	}
+	for (i = 0; i < settle->freed_count && !rc; i++)
+		rc = p2p_plan_freed(run->plan, settle->freed[i].table, &settle->freed[i].hash);
+	return rc ? rc : p2p_plan_run(run->plan);
+}
+
+static int run_once(struct run *run)
+{
+	enum pass pass;
+	size_t i;
+	int rc = plan_make(run);
+
+	run->refused = 0;
+	for (pass = HIDE; pass < PASSES && !rc; pass++)
+		for (i = 0; i < p2p_plan_count(run->plan) && !rc; i++)
+			rc = row_pass(run, p2p_plan_at(run->plan, i), pass);
+	p2p_plan_free(run->plan);
+	run->plan = NULL;
+	return rc;
+}
+
+int p2p_settle_run(struct p2p_settle *settle)
+{
+	struct run run = {.settle = settle};
+	int rc = 0;
+
+	/* ends: every pass but the last finds a row more that this file forbids */
+	do {
+		if (!settle->row_count && !settle->freed_count)
+			break;
+		rc = run_once(&run);
+	} while (!rc && run.refused);
+	p2p_settle_clear(settle);
+	return rc;
+}
