@@ -93,8 +93,10 @@ const struct cli_verb cli_verbs[] = {
 	 "Shows what lost in merges, with both sides: also as the view p2p_conflicts in the database.\n"
 	 "  --restore ID          writes the lost side back, as a new change made here\n", cli_conflicts},
 	{"revoke", CLI_OPT_STATE, 2, 2, "revoke DB NODE", "Comes in a later version.\n", cli_later},
-	{"doctor", CLI_OPT_JSON | CLI_OPT_STATE, 1, 1,
-	 "doctor DB [--json]", "Comes in a later version.\n", cli_later},
+	{"doctor", CLI_OPT_JSON, 1, 1,
+	 "doctor DB [--json]",
+	 "Says what replication will do with each table of DB and why, before it is shared or after.\n"
+	 "Reads only.\n", cli_doctor},
 	{"snapshot", CLI_OPT_STATE, 2, 2, "snapshot DB FILE", "Comes in a later version.\n", cli_later},
 	{"bench", CLI_OPT_JSON, 0, 0, "bench [--json]", "Comes in a later version.\n", cli_later},
 	{NULL, 0, 0, 0, NULL, NULL, NULL},

@@ -87,6 +87,7 @@ int cli_join(const struct cli_args *args);
 int cli_run(const struct cli_args *args);
 
 /* cli_query.c: verbs that ask a node, or the files of one that does not run */
+int cli_doctor(const struct cli_args *args);
 int cli_conflicts(const struct cli_args *args);
 int cli_show(const struct cli_args *args); /* status, peers, tables, members */
 int cli_vector(const struct cli_args *args);
