@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "crdt/store_refs.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -62,6 +63,49 @@ static int claimants_collect(void *ctx, const struct p2p_identity *identity)
 	return p2p_claimants_add(ctx, identity);
 }
 
+struct number_yield {
+	const struct p2p_numbers *numbers;
+	struct p2p_claimant *at;
+};
+
+static int number_yield(void *ctx, const struct p2p_store_yield *yield)
+{
+	struct number_yield *find = ctx;
+	struct p2p_claimant *at = find->at;
+	const struct p2p_id *replica;
+	struct p2p_clock clock;
+
+	if (p2p_id_cmp(&yield->constraint, &find->numbers->app->table->id) != 0)
+		return 0;
+	replica = p2p_store_replica_id(find->numbers->app->store, yield->replica);
+	if (!replica)
+		return P2P_ECORRUPT;
+	clock.stamp.value = yield->stamp;
+	clock.replica = *replica;
+	at->yielded = p2p_clock_cmp(&clock, &at->clock) >= 0;
+	if (at->yielded)
+		at->clock = clock;
+	return 0;
+}
+
+/* The row may have yielded its number. */
+static int claimant_yield(struct p2p_numbers *numbers, const struct p2p_buf *key,
+			  struct p2p_claimant *at)
+{
+	struct p2p_rowref row = {numbers->app->table, key->data, key->len};
+	struct number_yield find = {numbers, at};
+	int rc = 0;
+
+	at->yielded = false;
+	if (!numbers->yields_known)
+		rc = p2p_store_yield_any(numbers->app->store, numbers->app->table,
+					 &numbers->yields);
+	numbers->yields_known = rc == 0;
+	if (rc || !numbers->yields)
+		return rc;
+	return p2p_store_yield_each(numbers->app->store, &row, number_yield, &find);
+}
+
 int p2p_claimant_load(struct p2p_numbers *numbers, struct p2p_rowstate *state,
 		      struct p2p_claimant *at, bool *out_complete)
 {
@@ -83,6 +127,9 @@ int p2p_claimant_load(struct p2p_numbers *numbers, struct p2p_rowstate *state,
 		return P2P_ECORRUPT;
 	at->clock.stamp.value = cell->stamp;
 	at->clock.replica = *replica;
+	rc = claimant_yield(numbers, &key, at);
+	if (rc)
+		return rc;
 	at->in_table = !(state->flags & P2P_ROW_PARKED);
 	p2p_identity_row_id(&at->row_id, &at->identity, &table->id);
 	rc = p2p_numbers_temp(numbers, key.data, key.len, &at->shown);
@@ -114,6 +161,8 @@ int p2p_claimant_cmp(const struct p2p_claimant *a, const struct p2p_claimant *b)
 {
 	int rc = p2p_clock_cmp(&a->clock, &b->clock);
 
+	if (!rc)
+		rc = (int)a->yielded - (int)b->yielded;
 	return rc ? rc : p2p_id_cmp(&a->row_id, &b->row_id);
 }
 

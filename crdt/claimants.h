@@ -11,7 +11,8 @@
 struct p2p_claimant {
 	struct p2p_identity identity; /* GENERATED or NUMBER: borrows nothing */
 	struct p2p_id row_id;
-	struct p2p_clock clock; /* of the claim */
+	struct p2p_clock clock; /* of the claim, or of the row's yield */
+	bool yielded;		/* comes after others of the same clock */
 	int64_t claim, shown, target;
 	bool in_table; /* not parked */
 	bool noted;    /* has an entry in p2p_temp */

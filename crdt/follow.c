@@ -162,7 +162,7 @@ static int moving_end(struct p2p_target *target, const struct p2p_claimants *lis
 	}
 	for (i = 0; i < list->count && !rc; i++)
 		rc = kept_reclaim(target, &list->items[i]);
-	return rc;
+	return rc ? rc : p2p_settle_ask_waiting(target);
 }
 
 int p2p_follow_moving(void *ctx, struct p2p_claimants *list, bool done)

@@ -186,6 +186,7 @@ static int target_children(struct p2p_target *target)
 			memset(&grown[target->child_count], 0, sizeof(*grown));
 			grown[target->child_count].table = table;
 			grown[target->child_count++].reference = j;
+			target->stands_in |= table->references[j].instead == P2P_INSTEAD_NUMBER;
 		}
 	}
 	return 0;
@@ -367,7 +368,7 @@ static int record_merge(const struct raw_record *raw, struct p2p_rowmerge *m,
 	rc = p2p_store_replica_number(merge->config.store, &m->clock.replica, &m->replica);
 	if (!rc)
 		rc = p2p_rowmerge_run(m);
-	*out_wait = m->wait || m->record->yield_count;
+	*out_wait = m->wait;
 	return rc;
 }
 
@@ -601,8 +602,10 @@ int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 		rc = numbers_finish(merge);
 	if (!rc)
 		rc = p2p_settle_run(&merge->settle);
-	for (i = 0; i < merge->target_count; i++)
+	for (i = 0; i < merge->target_count; i++) {
 		merge->targets[i]->gates.known = false;
+		merge->targets[i]->numbers.yields_known = false;
+	}
 	if (!rc)
 		rc = p2p_seen_save(&merge->seen, merge->config.store);
 	return rc ? merge_error(merge, err, rc, "project merged rows") : 0;

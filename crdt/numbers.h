@@ -36,6 +36,7 @@ struct p2p_numbers {
 	bool noted;  /* one was made, or a row that may have one was shown; who asks resets it */
 	bool loaded; /* temp_count is known */
 	bool sweep;  /* entries of rows that died elsewhere may be there */
+	bool yields_known, yields; /* rows of the table yielded */
 	/* Rows are about to move (shown to target), or, done, have: NULL allowed. */
 	int (*moving)(void *ctx, struct p2p_claimants *list, bool done);
 	void *ctx;

@@ -34,7 +34,8 @@ struct p2p_plan_ref {
 	uint32_t table; /* of the parent */
 	uint8_t *key;	/* owned by the plan: the parent's identity */
 	size_t len;
-	bool hides; /* else it shows NULL or its default while the parent is not shown */
+	bool hides;   /* else it shows NULL or its default while the parent is not shown */
+	bool instead; /* the next one stands in for it: one of both has to be shown */
 };
 
 struct p2p_plan_row {

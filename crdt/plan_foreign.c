@@ -81,7 +81,7 @@ static int foreign_begin(struct foreign *f)
 	for (i = 0; i < f->open.count && !rc; i++) {
 		struct p2p_plan_row *row = f->open.items[i];
 
-		if (!row->shown)
+		if (!row->shown || row->asked)
 			rc = plan->view.children(plan->view.ctx, row, false, below_open, f);
 	}
 	return rc;
@@ -93,9 +93,16 @@ static int row_stands(struct foreign *f, const struct p2p_plan_row *row, bool *o
 	int rc = 0;
 
 	*out = row->visible;
-	for (i = 0; i < row->ref_count && *out && !rc; i++)
-		if (row->refs[i].hides)
+	for (i = 0; i < row->ref_count && *out && !rc; i++) {
+		if (!row->refs[i].hides)
+			continue;
+		rc = p2p_plan_will_show(f->plan, &row->refs[i], out);
+		if (!row->refs[i].instead)
+			continue;
+		i++;
+		if (!rc && !*out)
 			rc = p2p_plan_will_show(f->plan, &row->refs[i], out);
+	}
 	return rc;
 }
 

@@ -307,6 +307,67 @@ static int record_cells(struct p2p_rowmerge *m)
 	return rc;
 }
 
+/* --- yields ----------------------------------------------------------------------------------- */
+
+struct yield_find {
+	const uint8_t *id;
+	struct p2p_store_yield found;
+	bool any;
+};
+
+static int yield_same(void *ctx, const struct p2p_store_yield *yield)
+{
+	struct yield_find *find = ctx;
+
+	if (memcmp(yield->constraint.bytes, find->id, P2P_ID_BYTES) != 0)
+		return 0;
+	find->found = *yield;
+	find->any = true;
+	return 0;
+}
+
+/* The greater stays. */
+static int yield_merge(struct p2p_rowmerge *m, const uint8_t *id, bool *out_changed)
+{
+	struct p2p_rowref row = {m->target->table, m->work->key.data, m->work->key.len};
+	struct yield_find find = {.id = id};
+	int order = 1, rc = 0;
+
+	if (m->target->gates.yields)
+		rc = p2p_store_yield_each(m->store, &row, yield_same, &find);
+	if (!rc && find.any)
+		rc = clock_against(m, find.found.stamp, find.found.replica, &order);
+	if (rc || order <= 0)
+		return rc;
+	memcpy(find.found.constraint.bytes, id, P2P_ID_BYTES);
+	find.found.stamp = m->clock.stamp.value;
+	find.found.replica = m->replica;
+	m->target->gates.yields = m->target->numbers.yields = true;
+	m->target->numbers.yields_known = true;
+	*out_changed = true;
+	return p2p_store_yield_put(m->store, &row, &find.found);
+}
+
+/* Rows that it was in the way of may be shown in its place. */
+static int record_yields(struct p2p_rowmerge *m)
+{
+	const struct p2p_record *record = m->record;
+	struct p2p_target *target = m->target;
+	bool changed = false;
+	size_t i;
+	int rc = record->yield_count ? p2p_settle_gates(target) : 0;
+
+	for (i = 0; i < record->yield_count && !rc; i++)
+		rc = yield_merge(m, record->yields + i * P2P_ID_BYTES, &changed);
+	if (rc || !changed || !p2p_numbers_complete(target->table, &m->work->state))
+		return rc;
+	if (target->table->generated_identity)
+		rc = p2p_numbers_touch(&target->numbers, m->work->number);
+	if (!rc)
+		rc = p2p_settle_free_stored(target, &m->work->key, &target->settle->child);
+	return rc ? rc : p2p_settle_ask(target, &m->work->key, false);
+}
+
 /* --- rows ------------------------------------------------------------------------------------ */
 
 static void state_clock(struct p2p_rowmerge *m)
@@ -428,6 +489,8 @@ static int row_alive(struct p2p_rowmerge *m)
 		rc = record_cells(m);
 	if (!rc)
 		rc = row_born(m);
+	if (!rc)
+		rc = record_yields(m);
 	if (!rc)
 		rc = p2p_conflicts_cells(m);
 	if (rc || !m->changed)

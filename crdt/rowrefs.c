@@ -41,13 +41,20 @@ int p2p_rowrefs_set(struct p2p_rowwork *work, uint32_t column, enum p2p_refcell_
 	return p2p_buf_error(&work->targets);
 }
 
-bool p2p_rowrefs_hides(const struct p2p_table *table, const struct p2p_reference *reference)
+enum p2p_instead p2p_rowrefs_instead(const struct p2p_target *target,
+				     const struct p2p_reference *reference)
 {
-	const struct p2p_column *column = &table->columns[reference->column];
+	const struct p2p_uniques *uniques = &target->uniques;
+	size_t i;
 
-	if (reference->on_delete != P2P_FK_SET_NULL)
-		return true;
-	return (column->flags & (P2P_COLUMN_NOT_NULL | P2P_COLUMN_KEY)) != 0;
+	/* NULLs are distinct, but in a partial index, or an expression */
+	if (reference->instead == P2P_INSTEAD_NUMBER && uniques->columns[reference->column])
+		return P2P_INSTEAD_NOTHING;
+	for (i = 0; i < uniques->count; i++)
+		if (uniques->items[i].index &&
+		    p2p_unique_index_columns(uniques->items[i].index)[reference->column])
+			return P2P_INSTEAD_NOTHING;
+	return reference->instead;
 }
 
 static struct p2p_rowref row_of(const struct p2p_rowwork *work, const struct p2p_target *target)
@@ -76,7 +83,8 @@ static int entry_load(void *ctx, const struct p2p_store_ref *ref)
 	for (i = 0; i < table->column_count; i++)
 		if (table->columns[i].slot == ref->slot)
 			break;
-	if (i == table->column_count || entries->work->refs[i].kind != P2P_REFCELL_UNSET)
+	if (i == table->column_count || (table->columns[i].flags & P2P_COLUMN_KEY) ||
+	    entries->work->refs[i].kind != P2P_REFCELL_UNSET)
 		return 0;
 	rc = p2p_rowrefs_set(entries->work, i, ref->parent ? P2P_REFCELL_ROW : P2P_REFCELL_LOOSE,
 			     ref->key, ref->parent ? ref->len : 0);
@@ -299,6 +307,45 @@ static int keep_column(struct p2p_rowwork *work, struct p2p_target *target, uint
 	return target->gates.refs ? p2p_store_ref_drop(target->store, &row, ref.slot) : 0;
 }
 
+/* Parents that are part of the key: whoever looks for children that are not shown finds them as
+ * others. */
+static int keep_key(struct p2p_rowwork *work, struct p2p_target *target, bool parked)
+{
+	const struct p2p_table *table = target->table;
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	struct p2p_rowref row = row_of(work, target);
+	struct p2p_buf key;
+	uint32_t i;
+	int rc = p2p_identity_key_parts(table, work->identity.key, work->identity.key_len, parts);
+
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < table->key_count && !rc; i++) {
+		const struct p2p_column *column = &table->columns[table->key[i]];
+		struct p2p_store_ref ref = {.slot = column->slot};
+
+		if (!parts[i].reference || column->reference == P2P_REFERENCE_NONE)
+			continue;
+		if (!parked) {
+			if (target->gates.refs)
+				rc = p2p_store_ref_drop(target->store, &row, ref.slot);
+			continue;
+		}
+		p2p_buf_reset(&key);
+		p2p_identity_put(&key, &parts[i].target);
+		rc = p2p_buf_error(&key);
+		ref.parent = p2p_refs_parent(&target->settle->refs,
+					     &table->references[column->reference])
+				     ->number;
+		ref.key = key.data;
+		ref.len = key.len;
+		p2p_settle_refs_written(target, ref.parent);
+		if (!rc)
+			rc = p2p_store_ref_put(target->store, &row, &ref);
+	}
+	p2p_buf_deinit(&key);
+	return rc == P2P_EPROTO ? P2P_ECORRUPT : rc;
+}
+
 int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target, bool parked)
 {
 	uint32_t i;
@@ -307,6 +354,8 @@ int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target, bool p
 	for (i = 0; i < work->ref_count && !rc; i++)
 		if (work->refs[i].kind != P2P_REFCELL_UNSET)
 			rc = keep_column(work, target, i, parked);
+	if (!rc && target->table->key_references)
+		rc = keep_key(work, target, parked);
 	return rc;
 }
 

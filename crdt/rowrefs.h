@@ -28,8 +28,9 @@ int p2p_rowrefs_claimed(struct p2p_rowwork *work, struct p2p_target *target) P2P
 /* Writes the entries of p2p_ref for what is set. parked: the row is not in the table. */
 int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target,
 		     bool parked) P2P_MUST_CHECK;
-/* A reference of the table keeps its row out of it while the target is not shown. */
-bool p2p_rowrefs_hides(const struct p2p_table *table, const struct p2p_reference *reference);
+/* What a reference shows while its row is not shown. Never what could collide with other rows. */
+enum p2p_instead p2p_rowrefs_instead(const struct p2p_target *target,
+				     const struct p2p_reference *reference);
 /* The refcell as bytes that order cells under one clock. */
 int p2p_rowrefs_rank(const struct p2p_rowwork *work, uint32_t column,
 		     struct p2p_buf *out) P2P_MUST_CHECK;

@@ -60,6 +60,7 @@ struct p2p_target {
 	struct p2p_gates gates;
 	struct p2p_child_column *children; /* owned */
 	size_t child_count;
+	bool stands_in;	       /* a child shows its default for rows of this table */
 	bool touched;	       /* parked rows may come back */
 	uint64_t rows, parked; /* counted since they were last read */
 };

@@ -61,11 +61,16 @@ struct p2p_foreign {
 /* A column that holds the identity of a row of another replicated table, or of its own: it shows
  * the number under which that row is shown, wherever it is. One of INTEGER affinity that is a
  * FOREIGN KEY by itself to a lone INTEGER PRIMARY KEY, or that --ref names. */
+enum p2p_instead { P2P_INSTEAD_NOTHING, P2P_INSTEAD_NULL, P2P_INSTEAD_NUMBER };
+
 struct p2p_reference {
 	uint32_t column;      /* index of the child column */
 	struct p2p_id parent; /* table id */
 	enum p2p_fk_action on_delete;
 	bool declared; /* else by --ref alone */
+	/* What it shows while the parent is not shown: a row that may show nothing is kept out. */
+	enum p2p_instead instead;
+	int64_t number; /* INSTEAD_NUMBER: the default; its row has to be shown */
 };
 
 struct p2p_table {

@@ -219,6 +219,8 @@ static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 	size_t i;
 	int rc = p2p_settle_gates(target);
 
+	if (!rc && target->gates.refs_to && target->stands_in)
+		return 1;
 	if (!rc && target->gates.refs_to)
 		rc = p2p_store_ref_children(target->store, &row, some_child, NULL);
 	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
@@ -457,6 +459,8 @@ int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work)
 		else if (rc == P2P_ENOENT)
 			rc = 0;
 	}
+	if (!rc)
+		rc = p2p_settle_ask_waiting(target);
 	if (rc || !(target->gates.refs || target->gates.claims || target->gates.yields))
 		return rc;
 	return p2p_store_life_drop(target->store, &row);
@@ -534,5 +538,72 @@ int p2p_settle_ask_all(struct p2p_target *target)
 	if (!rc)
 		rc = waiting_ask(&waiting);
 	p2p_buf_deinit(&waiting.keys);
+	return rc;
+}
+
+/* --- defaults that stand in ------------------------------------------------------------------- */
+
+struct stand_in {
+	struct p2p_target *target;
+	struct waiting waiting;
+};
+
+static int stand_in_child(void *ctx, uint32_t table, const void *key, size_t len, uint32_t slot)
+{
+	struct stand_in *find = ctx;
+	size_t i;
+
+	for (i = 0; i < find->target->child_count; i++) {
+		const struct p2p_child_column *child = &find->target->children[i];
+		const struct p2p_reference *reference = &child->table->references[child->reference];
+
+		if (child->table->number == table &&
+		    child->table->columns[reference->column].slot == slot &&
+		    reference->instead == P2P_INSTEAD_NUMBER)
+			return waiting_add(&find->waiting, table, key, len);
+	}
+	return 0;
+}
+
+static int stand_in_list(struct p2p_target *target, struct stand_in *find)
+{
+	int rc = target->stands_in ? p2p_settle_gates(target) : 0;
+
+	find->target = target;
+	find->waiting.settle = target->settle;
+	p2p_buf_init(&find->waiting.keys, P2P_RECORD_BYTES_MAX);
+	if (rc || !target->stands_in || !target->gates.refs_to)
+		return rc;
+	return p2p_store_ref_waiting(target->store, target->table, stand_in_child, find);
+}
+
+int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx)
+{
+	struct stand_in find = {NULL};
+	struct p2p_reader reader;
+	const uint8_t *key;
+	uint32_t table;
+	size_t len;
+	int rc = stand_in_list(target, &find);
+
+	p2p_reader_init(&reader, find.waiting.keys.data, find.waiting.keys.len);
+	while (!rc && p2p_reader_left(&reader)) {
+		table = (uint32_t)p2p_read_varint(&reader);
+		key = p2p_read_bytes(&reader, P2P_RECORD_BYTES_MAX, &len);
+		p2p_require(key != NULL); /* we wrote the list */
+		rc = each(ctx, table, key, len);
+	}
+	p2p_buf_deinit(&find.waiting.keys);
+	return rc;
+}
+
+int p2p_settle_ask_waiting(struct p2p_target *target)
+{
+	struct stand_in find = {NULL};
+	int rc = stand_in_list(target, &find);
+
+	if (!rc)
+		rc = waiting_ask(&find.waiting);
+	p2p_buf_deinit(&find.waiting.keys);
 	return rc;
 }

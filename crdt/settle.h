@@ -75,6 +75,10 @@ int p2p_settle_lift(struct p2p_target *target, const void *key, size_t len) P2P_
 int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work) P2P_MUST_CHECK;
 /* Claims of a parked row, or of one that shows NULL in place of its parent, anew. work is whole. */
 int p2p_settle_claim(struct p2p_target *target, struct p2p_rowwork *work, bool held) P2P_MUST_CHECK;
+/* Rows of children that show, or would show, their default for a row of this table: whoever has
+ * that number concerns them. */
+int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx) P2P_MUST_CHECK;
+int p2p_settle_ask_waiting(struct p2p_target *target) P2P_MUST_CHECK;
 /* All rows of a table that are kept out, and those that wait for its rows, are asked about. */
 int p2p_settle_ask_all(struct p2p_target *target) P2P_MUST_CHECK;
 

@@ -67,7 +67,9 @@ static int row_hide(struct run *run, struct p2p_target *target, const struct p2p
 	return rc ? rc : row_park(run, target, row);
 }
 
-/* What a reference column shows: the number of its row, or NULL while that is not shown. */
+/* What a reference column shows: the number of its row; NULL or its default while that is not
+ * shown.
+ */
 static int ref_show(struct run *run, struct p2p_target *target, uint32_t column, bool *out_masked)
 {
 	struct p2p_rowwork *work = &run->settle->work;
@@ -87,7 +89,10 @@ static int ref_show(struct run *run, struct p2p_target *target, uint32_t column,
 	if (rc)
 		return rc;
 	*out_masked = !*out_masked;
-	if (!*out_masked) {
+	if (*out_masked && reference->instead == P2P_INSTEAD_NUMBER) {
+		value.type = P2P_INTEGER;
+		value.integer = reference->number;
+	} else if (!*out_masked) {
 		value.type = P2P_INTEGER;
 		rc = p2p_refs_number(&run->settle->refs, &row, &value.integer, &shown);
 	}

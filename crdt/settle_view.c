@@ -37,11 +37,33 @@ static int row_take(struct p2p_target *target, const struct p2p_plan_row *row)
 	return rc ? rc : p2p_rowrefs_claimed(work, target);
 }
 
+/* The row that has the number of a default. */
+static int ref_instead(struct p2p_target *target, const struct p2p_reference *reference,
+		       struct p2p_plan_row *row)
+{
+	struct p2p_refs *refs = &target->settle->refs;
+	struct p2p_table *parent = p2p_refs_parent(refs, reference);
+	struct p2p_plan_ref ref = {.table = parent->number, .hides = true};
+	struct p2p_buf key;
+	int rc;
+
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	rc = p2p_refs_at(refs, parent, reference->number, &key);
+	ref.key = key.data;
+	ref.len = key.len;
+	if (!rc) {
+		row->refs[row->ref_count - 1].instead = true;
+		rc = p2p_plan_ref_add(row, &ref);
+	}
+	p2p_buf_deinit(&key);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 static int row_refs(struct p2p_target *target, struct p2p_plan_row *row)
 {
 	const struct p2p_table *table = target->table;
 	const struct p2p_rowwork *work = &target->settle->spare;
-	struct p2p_plan_ref ref;
+	struct p2p_plan_ref ref = {.instead = false};
 	uint32_t i;
 	int rc = 0;
 
@@ -55,8 +77,10 @@ static int row_refs(struct p2p_target *target, struct p2p_plan_row *row)
 		ref.table = p2p_refs_parent(&target->settle->refs, reference)->number;
 		ref.key = work->targets.data + work->refs[i].at;
 		ref.len = work->refs[i].len;
-		ref.hides = p2p_rowrefs_hides(table, reference);
+		ref.hides = p2p_rowrefs_instead(target, reference) != P2P_INSTEAD_NULL;
 		rc = p2p_plan_ref_add(row, &ref);
+		if (!rc && p2p_rowrefs_instead(target, reference) == P2P_INSTEAD_NUMBER)
+			rc = ref_instead(target, reference, row);
 	}
 	return rc;
 }
@@ -66,7 +90,7 @@ static int row_key_refs(struct p2p_target *target, struct p2p_plan_row *row)
 	const struct p2p_table *table = target->table;
 	const struct p2p_identity *identity = &target->settle->spare.identity;
 	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
-	struct p2p_plan_ref ref;
+	struct p2p_plan_ref ref = {.instead = false};
 	struct p2p_buf key;
 	uint32_t i;
 	int rc;
@@ -281,6 +305,11 @@ static int child_shown(void *ctx, struct p2p_target *child, uint32_t reference, 
 	return listing_add(ctx, child->table->number, key, len);
 }
 
+static int child_waiting(void *ctx, uint32_t table, const void *key, size_t len)
+{
+	return listing_add(ctx, table, key, len);
+}
+
 static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_table,
 			 p2p_plan_each each, void *each_ctx)
 {
@@ -307,6 +336,8 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 		if (!rc && target->gates.refs_to)
 			rc = p2p_store_ref_children(settle->store, &ref, child_kept, &listing);
 	}
+	if (!rc)
+		rc = p2p_settle_waiting(target, child_waiting, &listing);
 	if (!rc)
 		rc = listing_each(&listing, each, each_ctx);
 	p2p_buf_deinit(&listing.rows);

@@ -202,6 +202,9 @@ int p2p_store_default_of(const char *text, char affinity, const struct p2p_hash_
  * that was added to a table is no change of its rows (design 4.5). */
 int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,
 			   uint64_t *out) P2P_MUST_CHECK;
+/* Appends that value (p2p_value_put). */
+int p2p_store_default_put(struct p2p_store *store, const struct p2p_table *table, uint32_t column,
+			  struct p2p_buf *out) P2P_MUST_CHECK;
 /* Is a cell other than what is known of it? hash: of what the table holds now. */
 int p2p_store_cell_differs(struct p2p_store *store, struct p2p_table *table,
 			   const struct p2p_rowstate *known, uint32_t column, uint64_t hash,

@@ -54,33 +54,74 @@ int p2p_store_default_of(const char *text, char affinity, const struct p2p_hash_
 	return rc;
 }
 
-int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,
-			   uint64_t *out)
+/* The text of a column's DEFAULT, copied into out with its zero; none: nothing. */
+static int default_text(struct p2p_store *store, const struct p2p_table *table, uint32_t column,
+			struct p2p_buf *out)
 {
 	static const char query[] = "SELECT dflt_value FROM pragma_table_xinfo(?1, 'main')"
 				    " WHERE name = ?2 COLLATE NOCASE";
+	sqlite3_stmt *row = NULL;
+	int rc = sqlite3_prepare_v2(store->db, query, -1, &row, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(row, 1, table->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(row, 2, table->columns[column].name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(row);
+	if (rc == SQLITE_ROW && sqlite3_column_type(row, 0) != SQLITE_NULL) {
+		p2p_sql_text(out, (const char *)sqlite3_column_text(row, 0));
+		p2p_buf_put_u8(out, 0);
+	}
+	(void)sqlite3_finalize(row); /* the error was seen at the step */
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return p2p_store_error(store, rc, NULL, "read the columns of");
+	return p2p_buf_error(out);
+}
+
+int p2p_store_default_put(struct p2p_store *store, const struct p2p_table *table, uint32_t column,
+			  struct p2p_buf *out)
+{
+	struct p2p_value value = {.type = P2P_NULL};
+	char number[P2P_NUMBER_TEXT_BYTES];
+	sqlite3_stmt *row = NULL;
+	sqlite3 *db = NULL;
+	struct p2p_buf text;
+	int rc;
+
+	p2p_buf_init(&text, SQL_BYTES_MAX);
+	rc = default_text(store, table, column, &text);
+	/* what cannot be evaluated here counts as NULL, as above */
+	if (!rc && text.len && sqlite3_open(":memory:", &db) == SQLITE_OK)
+		rc = default_evaluate((const char *)text.data, &value, db, &row);
+	if (!rc)
+		rc = p2p_value_as_stored(&value, table->columns[column].affinity, number);
+	if (!rc)
+		p2p_value_put(out, &value);
+	p2p_buf_deinit(&text);
+	(void)sqlite3_finalize(row); /* as above */
+	(void)sqlite3_close(db);
+	return rc ? rc : p2p_buf_error(out);
+}
+
+int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uint32_t column,
+			   uint64_t *out)
+{
 	struct p2p_column *at = &table->columns[column];
 	static const struct p2p_value null;
-	sqlite3_stmt *row = NULL;
-	int rc = 0, sqlite_rc;
+	struct p2p_buf text;
+	int rc;
 
 	*out = at->default_hash;
 	if (*out)
 		return 0;
 	*out = p2p_value_hash(&store->hash_key, &null);
-	sqlite_rc = sqlite3_prepare_v2(store->db, query, -1, &row, NULL);
-	if (sqlite_rc == SQLITE_OK)
-		sqlite_rc = sqlite3_bind_text(row, 1, table->name, -1, SQLITE_STATIC);
-	if (sqlite_rc == SQLITE_OK)
-		sqlite_rc = sqlite3_bind_text(row, 2, at->name, -1, SQLITE_STATIC);
-	if (sqlite_rc == SQLITE_OK)
-		sqlite_rc = sqlite3_step(row);
-	if (sqlite_rc == SQLITE_ROW && sqlite3_column_type(row, 0) != SQLITE_NULL)
-		rc = p2p_store_default_of((const char *)sqlite3_column_text(row, 0), at->affinity,
-					  &store->hash_key, out);
-	if (sqlite_rc != SQLITE_ROW && sqlite_rc != SQLITE_DONE)
-		rc = p2p_store_error(store, sqlite_rc, NULL, "read the columns of");
-	(void)sqlite3_finalize(row); /* the error was seen at the step */
+	p2p_buf_init(&text, SQL_BYTES_MAX);
+	rc = default_text(store, table, column, &text);
+	if (!rc && text.len)
+		rc = p2p_store_default_of((const char *)text.data, at->affinity, &store->hash_key,
+					  out);
+	p2p_buf_deinit(&text);
 	if (!rc)
 		at->default_hash = *out;
 	return rc;

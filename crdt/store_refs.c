@@ -355,6 +355,35 @@ int p2p_store_choose(struct p2p_store *store, const struct p2p_table *table,
 
 /* --- which columns are references ------------------------------------------------------------- */
 
+/* SET NULL and SET DEFAULT. A key says who the row is, so it shows that or nothing. */
+static int instead_find(struct p2p_store *store, const struct p2p_table *table,
+			struct p2p_reference *reference)
+{
+	const struct p2p_column *column = &table->columns[reference->column];
+	struct p2p_value value = {.type = P2P_NULL};
+	struct p2p_reader reader;
+	struct p2p_buf bytes;
+	int rc = 0;
+
+	if ((column->flags & P2P_COLUMN_KEY) ||
+	    (reference->on_delete != P2P_FK_SET_NULL && reference->on_delete != P2P_FK_SET_DEFAULT))
+		return 0;
+	p2p_buf_init(&bytes, P2P_RECORD_BYTES_MAX);
+	if (reference->on_delete == P2P_FK_SET_DEFAULT)
+		rc = p2p_store_default_put(store, table, reference->column, &bytes);
+	p2p_reader_init(&reader, bytes.data, bytes.len);
+	if (!rc && bytes.len)
+		p2p_value_read(&reader, &value);
+	if (value.type == P2P_NULL && !(column->flags & P2P_COLUMN_NOT_NULL)) {
+		reference->instead = P2P_INSTEAD_NULL;
+	} else if (value.type == P2P_INTEGER) {
+		reference->instead = P2P_INSTEAD_NUMBER;
+		reference->number = value.integer;
+	}
+	p2p_buf_deinit(&bytes);
+	return rc;
+}
+
 static int declared_settle(struct p2p_store *store, struct p2p_table *table)
 {
 	uint32_t i;
@@ -371,7 +400,9 @@ static int declared_settle(struct p2p_store *store, struct p2p_table *table)
 			continue;
 		reference.column = foreign->columns[0];
 		reference.parent = parent->id;
-		rc = p2p_reference_add(table, &reference);
+		rc = instead_find(store, table, &reference);
+		if (!rc)
+			rc = p2p_reference_add(table, &reference);
 	}
 	return rc;
 }

@@ -10,8 +10,9 @@
 #define SQL_BYTES_MAX (16u * 1024 * 1024)
 
 static const char sql_indexes[] =
-	"SELECT name FROM pragma_index_list(?1, 'main')"
-	" WHERE \"unique\" AND origin <> 'pk' AND NOT partial ORDER BY name";
+	"SELECT l.name, l.partial, s.sql FROM pragma_index_list(?1, 'main') AS l"
+	" LEFT JOIN main.sqlite_schema AS s ON s.type = 'index' AND s.name = l.name"
+	" WHERE l.\"unique\" AND l.origin <> 'pk' ORDER BY l.name";
 static const char sql_index[] =
 	"SELECT cid, name, coll FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno";
 
@@ -92,6 +93,7 @@ static void unique_deinit(struct p2p_unique *unique)
 	(void)sqlite3_finalize(unique->find); /* its error was seen at the step */
 	p2p_free(unique->columns);
 	p2p_free(unique->collations);
+	p2p_unique_index_free(unique->index);
 	memset(unique, 0, sizeof(*unique));
 }
 
@@ -178,19 +180,58 @@ static int unique_init(struct p2p_unique *unique, struct p2p_apptable *app, sqli
 	return result;
 }
 
-static int uniques_add(struct p2p_uniques *uniques, const char *index, sqlite3_stmt *columns)
+/* One that SQLite has to look into. 1: none of ours. */
+static int unique_init_index(struct p2p_unique *unique, struct p2p_apptable *app,
+			     const struct p2p_index_text *text)
 {
-	struct p2p_unique *grown;
+	const uint8_t *columns;
+	struct p2p_hasher hasher;
+	struct p2p_buf sql;
+	uint32_t i;
 	int rc;
+
+	memset(unique, 0, sizeof(*unique));
+	rc = p2p_unique_index_new(app, text, &unique->index);
+	if (rc)
+		return rc;
+	columns = p2p_unique_index_columns(unique->index);
+	for (i = 0; i < app->table->column_count && !rc; i++)
+		if (columns[i])
+			rc = column_add(unique, i, P2P_COLLATE_BINARY);
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	sql_find(&sql, app->table);
+	p2p_unique_index_where(unique->index, &sql);
+	if (!rc)
+		rc = p2p_sql_prepare(app->store, &sql, &unique->find);
+	p2p_buf_deinit(&sql);
+	p2p_hasher_init(&hasher, "p2pnode/constraint/1", sizeof(unique->id.bytes));
+	p2p_hasher_add(&hasher, app->table->id.bytes, P2P_ID_BYTES);
+	p2p_unique_index_id(unique->index, &hasher);
+	p2p_hasher_final(&hasher, unique->id.bytes, sizeof(unique->id.bytes));
+	if (rc)
+		unique_deinit(unique);
+	return rc;
+}
+
+static int uniques_add(struct p2p_uniques *uniques, sqlite3_stmt *list, sqlite3_stmt *columns)
+{
+	struct p2p_index_text text = {(const char *)sqlite3_column_text(list, 0),
+				      (const char *)sqlite3_column_text(list, 2)};
+	struct p2p_unique *grown;
+	int rc = 1;
 
 	grown = p2p_realloc(uniques->items, (uniques->count + 1) * sizeof(*grown));
 	if (!grown)
 		return P2P_ENOMEM;
 	uniques->items = grown;
-	if (sqlite3_bind_text(columns, 1, index, -1, SQLITE_TRANSIENT) != SQLITE_OK)
+	if (!text.name ||
+	    sqlite3_bind_text(columns, 1, text.name, -1, SQLITE_TRANSIENT) != SQLITE_OK)
 		return P2P_ENOMEM;
-	rc = unique_init(&grown[uniques->count], uniques->app, columns);
+	if (!sqlite3_column_int(list, 1))
+		rc = unique_init(&grown[uniques->count], uniques->app, columns);
 	(void)sqlite3_reset(columns); /* repeats the step's error */
+	if (rc == 1)
+		rc = unique_init_index(&grown[uniques->count], uniques->app, &text);
 	uniques->count += rc == 0;
 	return rc == 1 ? 0 : rc;
 }
@@ -213,7 +254,7 @@ int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app)
 		if (rc != SQLITE_ROW)
 			break;
 		rc = SQLITE_OK;
-		result = uniques_add(uniques, (const char *)sqlite3_column_text(list, 0), columns);
+		result = uniques_add(uniques, list, columns);
 	}
 	if (!result && rc != SQLITE_DONE)
 		result = p2p_store_error(app->store, rc, NULL, "read the indexes");
@@ -242,7 +283,7 @@ void p2p_uniques_deinit(struct p2p_uniques *uniques)
 int p2p_uniques_hash(const struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
 		     struct p2p_id *out, bool *out_none)
 {
-	const struct p2p_unique *unique = &uniques->items[index];
+	struct p2p_unique *unique = &uniques->items[index];
 	const struct p2p_table *table = uniques->app->table;
 	struct p2p_hasher hasher;
 	struct p2p_buf tuple;
@@ -251,7 +292,9 @@ int p2p_uniques_hash(const struct p2p_uniques *uniques, size_t index, const stru
 
 	*out_none = false;
 	p2p_buf_init(&tuple, P2P_RECORD_BYTES_MAX);
-	for (i = 0; i < unique->count && !rc && !*out_none; i++) {
+	if (unique->index)
+		rc = p2p_unique_index_tuple(unique->index, cells, &tuple, out_none);
+	for (i = 0; i < unique->count && !unique->index && !rc && !*out_none; i++) {
 		uint32_t column = unique->columns[i];
 
 		/* NULLs are distinct */
@@ -349,6 +392,23 @@ int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claim
 	return rc;
 }
 
+/* 1: the values claim nothing. */
+static int index_bind(struct p2p_unique *unique, const struct p2p_cells *cells)
+{
+	struct p2p_buf tuple;
+	bool none;
+	int rc;
+
+	p2p_buf_init(&tuple, P2P_RECORD_BYTES_MAX);
+	rc = p2p_unique_index_tuple(unique->index, cells, &tuple, &none);
+	if (!rc && none)
+		rc = 1;
+	if (!rc)
+		rc = p2p_unique_index_bind(unique->index, unique->find);
+	p2p_buf_deinit(&tuple);
+	return rc;
+}
+
 int p2p_uniques_find(struct p2p_uniques *uniques, size_t index, const struct p2p_cells *cells,
 		     struct p2p_value *key, bool *out_found)
 {
@@ -357,7 +417,12 @@ int p2p_uniques_find(struct p2p_uniques *uniques, size_t index, const struct p2p
 	int rc = 0, step;
 
 	*out_found = false;
-	for (i = 0; i < unique->count && !rc; i++) {
+	if (unique->index) {
+		rc = index_bind(unique, cells);
+		if (rc)
+			return rc == 1 ? 0 : rc;
+	}
+	for (i = 0; i < unique->count && !unique->index && !rc; i++) {
 		if (!cells->set[unique->columns[i]])
 			return 0; /* not written, so NULL, so nothing is claimed */
 		rc = p2p_value_bind(unique->find, (int)i + 1, &cells->values[unique->columns[i]]);

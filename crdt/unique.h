@@ -1,24 +1,25 @@
 /* UNIQUE constraints of one table: what a row claims under them, and who holds it in the table.
  *
  * Constraint id: BLAKE2b-128 of the table id and the ids of the columns in order with their
- * collations. The PRIMARY KEY counts as one where a column of it is a reference: a number that is
- * loose and one that is not can be equal.
- *
- * Only plain ones over columns are looked into. A partial index, or one over expressions or
- * generated columns, is left to SQLite: a row that it stops is parked. */
+ * collations; where the index is partial or has expressions, the texts of its terms and of its
+ * WHERE in their place. The PRIMARY KEY counts as one where a column of it is a reference: a number
+ * that is loose and one that is not can be equal.
+ */
 #ifndef P2P_CRDT_UNIQUE_H
 #define P2P_CRDT_UNIQUE_H
 
 #include "crdt/apptable.h"
 #include "crdt/plan.h"
 #include "crdt/store_refs.h"
+#include "crdt/unique_index.h"
 
 struct p2p_unique {
 	struct p2p_id id;
-	uint32_t *columns;		/* owned: column indices */
+	uint32_t *columns; /* owned: column indices; all that it reads, when it has an index */
 	enum p2p_collation *collations; /* owned: of the index, beside columns */
 	size_t count;
-	struct sqlite3_stmt *find; /* owned: key of the row that holds given values */
+	struct sqlite3_stmt *find;	/* owned: key of the row that holds given values */
+	struct p2p_unique_index *index; /* owned: one that is not plain; else NULL */
 };
 
 struct p2p_uniques {

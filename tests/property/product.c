@@ -153,6 +153,16 @@ void product_tell(struct product *product, uint32_t node, const struct twin *twi
 		(void)fprintf(stderr, "file: %s %s\n", sheet_tables[i].name,
 			      kit_rows(&product->nodes[node], sql));
 	}
+	(void)fprintf(stderr, "parked: %s\n",
+		      kit_rows(&product->nodes[node], "SELECT t, k, reason FROM p2p_parked"));
+	(void)fprintf(stderr, "references: %s\n",
+		      kit_rows(&product->nodes[node], "SELECT * FROM p2p_ref"));
+	(void)fprintf(stderr, "claims: %s\n",
+		      kit_rows(&product->nodes[node], "SELECT * FROM p2p_claim"));
+	(void)fprintf(stderr, "yields: %s\n",
+		      kit_rows(&product->nodes[node], "SELECT * FROM p2p_yield"));
+	(void)fprintf(stderr, "numbers: %s\n",
+		      kit_rows(&product->nodes[node], "SELECT * FROM p2p_temp"));
 	for (i = 0; i < twin->count; i++) {
 		const struct twin_row *row = &twin->rows[i];
 

@@ -387,6 +387,31 @@ static double seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+/* As yields name it. */
+static void constraint_id(struct twin_table *table, size_t at)
+{
+	struct twin_unique *unique = &table->uniques[at];
+	struct p2p_hasher hasher;
+	struct p2p_id column;
+	uint32_t c;
+
+	p2p_hasher_init(&hasher, "p2pnode/constraint/1", sizeof(unique->id.bytes));
+	p2p_hasher_add(&hasher, table->id.bytes, P2P_ID_BYTES);
+	for (c = 0; c < table->column_count && !unique->where; c++) {
+		if (!(unique->columns >> c & 1))
+			continue;
+		p2p_column_id(&column, &table->id, sheet_columns[table - tables][c]);
+		p2p_hasher_add(&hasher, column.bytes, P2P_ID_BYTES);
+		p2p_hasher_add_u64(&hasher, unique->nocase ? 1 : 0);
+	}
+	if (unique->where) { /* the one partial index */
+		p2p_hasher_add(&hasher, "\"ware\"", 6);
+		p2p_hasher_add_u64(&hasher, 0);
+		p2p_hasher_add(&hasher, " pinned = 1", 11);
+	}
+	p2p_hasher_final(&hasher, unique->id.bytes, sizeof(unique->id.bytes));
+}
+
 static void world_init(struct world *world)
 {
 	size_t t, u;
@@ -399,8 +424,7 @@ static void world_init(struct world *world)
 					tables[t].counters);
 		tables[t].id = world->mesh.table[t];
 		for (u = 0; u < TWIN_UNIQUES_MAX; u++) {
-			tables[t].uniques[u].id = tables[t].id;
-			tables[t].uniques[u].id.bytes[0] ^= (uint8_t)(u + 1);
+			constraint_id(&tables[t], u);
 		}
 	}
 	sheet_init(&world->sheet);
