@@ -569,7 +569,6 @@ static int stand_in_list(struct p2p_target *target, struct stand_in *find)
 {
 	int rc = target->stands_in ? p2p_settle_gates(target) : 0;
 
-	find->target = target;
 	find->waiting.settle = target->settle;
 	p2p_buf_init(&find->waiting.keys, P2P_RECORD_BYTES_MAX);
 	if (rc || !target->stands_in || !target->gates.refs_to)
@@ -579,7 +578,7 @@ static int stand_in_list(struct p2p_target *target, struct stand_in *find)
 
 int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx)
 {
-	struct stand_in find = {NULL};
+	struct stand_in find = {.target = target};
 	struct p2p_reader reader;
 	const uint8_t *key;
 	uint32_t table;
@@ -599,7 +598,7 @@ int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx)
 
 int p2p_settle_ask_waiting(struct p2p_target *target)
 {
-	struct stand_in find = {NULL};
+	struct stand_in find = {.target = target};
 	int rc = stand_in_list(target, &find);
 
 	if (!rc)
