@@ -48,7 +48,8 @@ struct p2p_replica {
 	size_t peers;	    /* live sessions */
 	bool more;	    /* rows of an enabled table are still to be taken */
 	bool unsynced;	    /* merged, the WAL not synced since */
-	bool seal_due;	    /* a session came up: what was written offline is sealed for it */
+	bool seal_due;	    /* there may be writes to seal: a session came up, or the own id was in
+			       question */
 	bool displaced_due; /* rows may have gone through a UNIQUE index, unseen */
 	bool again_due;	    /* schema records came: what waited for them is merged again */
 	bool project_due;   /* own changes were folded without it: meta "project" */

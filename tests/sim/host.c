@@ -118,8 +118,6 @@ static void on_event(void *ctx, const p2p_node_event *event)
 		 event->node, event->text);
 	if (host->sim->told)
 		host->sim->told(host, event);
-	if (strstr(event->text, "read anew"))
-		host->fork_told = false; /* as after a start: it finds the fork again */
 	switch (event->type) {
 	case P2P_EV_JOINED:
 		host->joined = true;
