@@ -64,6 +64,18 @@ static _Noreturn void broken(const char *what)
 #define HAS_FEATURE(x) 0
 #endif
 
+/* memcpy() would be watched, byte by byte (meson.build: this stays a loop). len is a multiple of 8.
+ */
+NOT_WATCHED static void copy(uint8_t *to, const uint8_t *from, size_t len)
+{
+	uint64_t *words = (uint64_t *)(void *)to;
+	const uint64_t *source = (const uint64_t *)(const void *)from;
+	size_t i;
+
+	for (i = 0; i < len / sizeof(*words); i++)
+		words[i] = source[i];
+}
+
 #if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
 
 void __asan_get_shadow_mapping(size_t *scale, size_t *offset);
@@ -78,24 +90,33 @@ static volatile uint8_t *shadow_at(size_t at)
 	return (volatile uint8_t *)((((uintptr_t)arena.watched + at) >> scale) + offset);
 }
 
-NOT_WATCHED static void poison(size_t at, size_t len)
+/* As volatile, eight at once: blocks lie at multiples of 16, so that shadows do of 2 only. */
+struct shadow_word {
+	uint64_t value;
+} __attribute__((packed, may_alias));
+
+NOT_WATCHED static void shadow_fill(size_t at, size_t count, uint8_t value)
 {
 	volatile uint8_t *shadow = shadow_at(at);
 	size_t i;
 
-	for (i = 0; i < len / SHADOW; i++)
-		shadow[i] = POISON;
+	for (i = 0; i + sizeof(struct shadow_word) <= count; i += sizeof(struct shadow_word))
+		((volatile struct shadow_word *)(volatile void *)(shadow + i))->value =
+			value * 0x0101010101010101ull;
+	for (; i < count; i++)
+		shadow[i] = value;
+}
+
+NOT_WATCHED static void poison(size_t at, size_t len)
+{
+	shadow_fill(at, len / SHADOW, POISON);
 }
 
 NOT_WATCHED static void unpoison(size_t at, size_t len)
 {
-	volatile uint8_t *shadow = shadow_at(at);
-	size_t i;
-
-	for (i = 0; i < len / SHADOW; i++)
-		shadow[i] = 0;
+	shadow_fill(at, len / SHADOW, 0);
 	if (len % SHADOW)
-		shadow[i] = len % SHADOW;
+		shadow_at(at)[len / SHADOW] = len % SHADOW;
 }
 
 /* of then.top bytes */
@@ -110,15 +131,12 @@ NOT_WATCHED static void shadow_save(void)
 
 NOT_WATCHED static void shadow_restore(void)
 {
-	volatile uint64_t *shadow = (volatile uint64_t *)(volatile void *)shadow_at(0);
-	const uint64_t *kept = (const uint64_t *)(void *)arena.saved_shadow;
-	size_t i;
+	size_t len = arena.then.top / SHADOW, even = len & ~(size_t)7, i;
 
-	for (i = 0; i < arena.then.top / SHADOW / sizeof(*kept); i++)
-		shadow[i] = kept[i];
-	poison(i * SHADOW * sizeof(*kept), arena.now.top - i * SHADOW * sizeof(*kept));
-	for (i *= sizeof(*kept); i < arena.then.top / SHADOW; i++)
+	copy((uint8_t *)(uintptr_t)shadow_at(0), arena.saved_shadow, even);
+	for (i = even; i < len; i++)
 		shadow_at(0)[i] = arena.saved_shadow[i];
+	poison(arena.then.top, arena.now.top - arena.then.top);
 }
 
 #else
@@ -194,6 +212,16 @@ static uint64_t place_of(const void *ptr)
 	return (uint64_t)((const uint8_t *)ptr - arena.watched) - sizeof(struct head);
 }
 
+/* Blocks are of 16 bytes, and this is not watched: see copy(). */
+NOT_WATCHED static void fill(void *block, size_t len)
+{
+	uint64_t *words = block;
+	size_t i;
+
+	for (i = 0; i * sizeof(*words) < len; i++)
+		words[i] = 0xbebebebebebebebe;
+}
+
 static void *arena_malloc(size_t size)
 {
 	uint16_t class;
@@ -221,7 +249,7 @@ static void *arena_malloc(size_t size)
 	}
 	head->size = (uint32_t)size;
 	head->live = 1;
-	memset(head + 1, 0xbe, size < FILL_MAX ? size : FILL_MAX);
+	fill(head + 1, size < FILL_MAX ? size : FILL_MAX);
 	unpoison(at + sizeof(*head), size);
 	return arena.watched + at + sizeof(*head);
 }
@@ -349,18 +377,6 @@ void fuzz_arena_save(void)
 	memcpy(arena.saved, arena.plain, arena.then.top);
 	shadow_save();
 	ranges_set();
-}
-
-/* memcpy() would be watched, byte by byte (meson.build: this stays a loop). Blocks are of 16 bytes.
- */
-NOT_WATCHED static void copy(uint8_t *to, const uint8_t *from, size_t len)
-{
-	uint64_t *words = (uint64_t *)(void *)to;
-	const uint64_t *source = (const uint64_t *)(const void *)from;
-	size_t i;
-
-	for (i = 0; i < len / sizeof(*words); i++)
-		words[i] = source[i];
 }
 
 void fuzz_arena_restore(void)
