@@ -139,7 +139,8 @@ int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len
 
 /* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
  * is at rest and all is folded. P2P_EBUSY: later. */
-int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_replica_displaced_look(struct p2p_replica *replica, bool large,
+			       struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_again.c: changes of tables or columns that this file did not have when they came are
  * merged again from the log (design 4.5). */

@@ -14,7 +14,6 @@ void __wrap_p2p_sync_durable(struct p2p_sync *sync);
 int __wrap_p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out)
 {
 	sim_check_engine(sim_host_current, true);
-	sim_host_current->fork_told = false; /* as after a start: it finds the fork again */
 	return __real_p2p_sync_new(config, out);
 }
 
