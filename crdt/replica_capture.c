@@ -95,8 +95,10 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 		*out_changesets = 0;
 	if (replica->broken)
 		return P2P_EIO; /* it is mended at the next step */
-	if (p2p_replica_in_question(replica))
+	if (p2p_replica_in_question(replica)) {
+		replica->seal_due = true; /* nobody looks at the file again for this */
 		return 0;
+	}
 	freeze.dep_count = deps_collect(replica);
 	freeze.now_ms = now_limit(replica);
 	freeze.numbering = replica->numbering;

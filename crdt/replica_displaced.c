@@ -11,12 +11,15 @@
 /* A look at more would keep the loop from its other work for too long. */
 #define STATES_MAX 50000
 
-static bool looks_at(struct p2p_replica *replica, const struct p2p_table *table, int *rc)
+static bool looks_at(struct p2p_replica *replica, const struct p2p_table *table, bool large,
+		     int *rc)
 {
 	uint64_t states = 0;
 
 	if (*rc || table->state != P2P_TABLE_LIVE || !table->has_unique)
 		return false;
+	if (large)
+		return true;
 	*rc = p2p_store_state_count(replica->store, table, &states);
 	if (!*rc && states > STATES_MAX)
 		p2p_log(replica->config.log, P2P_LOG_INFO, "crdt",
@@ -26,8 +29,8 @@ static bool looks_at(struct p2p_replica *replica, const struct p2p_table *table,
 	return !*rc && states <= STATES_MAX;
 }
 
-/* journal: in the caller's write transaction. */
-static int look(struct p2p_replica *replica, bool journal, uint64_t *out_rows)
+/* journal: in the caller's write transaction. large: at large tables, too. */
+static int look(struct p2p_replica *replica, bool large, bool journal, uint64_t *out_rows)
 {
 	uint64_t rows;
 	size_t i;
@@ -37,7 +40,7 @@ static int look(struct p2p_replica *replica, bool journal, uint64_t *out_rows)
 	for (i = 0; i < p2p_store_table_count(replica->store) && !rc; i++) {
 		struct p2p_table *table = p2p_store_table(replica->store, i);
 
-		if (!looks_at(replica, table, &rc))
+		if (!looks_at(replica, table, large, &rc))
 			continue;
 		rc = p2p_store_missing(replica->store, table, journal, &rows);
 		*out_rows += rows;
@@ -45,14 +48,14 @@ static int look(struct p2p_replica *replica, bool journal, uint64_t *out_rows)
 	return rc;
 }
 
-static int journal_missing(struct p2p_replica *replica, struct p2p_error *err)
+static int journal_missing(struct p2p_replica *replica, bool large, struct p2p_error *err)
 {
 	uint64_t rows;
 	int rc = p2p_replica_begin_fold(replica, 0, err);
 
 	if (rc)
 		return rc;
-	rc = look(replica, true, &rows);
+	rc = look(replica, large, true, &rows);
 	if (rc)
 		p2p_replica_abort_fold(replica);
 	else
@@ -65,17 +68,17 @@ void p2p_replica_look_now(struct p2p_replica *replica)
 	replica->look_now = replica->displaced_due;
 }
 
-int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err)
+int p2p_replica_displaced_look(struct p2p_replica *replica, bool large, struct p2p_error *err)
 {
 	uint64_t rows = 0;
 	int rc = replica->broken ? P2P_EIO : p2p_store_begin_read(replica->store, err);
 
 	if (rc)
 		return rc;
-	rc = look(replica, false, &rows);
+	rc = look(replica, large, false, &rows);
 	p2p_store_rollback(replica->store); /* ends the snapshot */
 	if (!rc && rows)
-		rc = journal_missing(replica, err);
+		rc = journal_missing(replica, large, err);
 	if (!rc)
 		replica->displaced_due = replica->look_now = false;
 	return rc;

@@ -330,6 +330,11 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		p2p_replica_abort_fold(replica);
 	else if (!rc)
 		rc = merge_group(&m, beside, err);
+	/* A row that should be there is not: an INSERT OR REPLACE pushed it out, most likely. That
+	 * is found out now, not when the application rests: until then nothing more could be
+	 * merged. */
+	if (rc == P2P_ECORRUPT && replica->displaced_due)
+		rc = p2p_replica_displaced_look(replica, true, err);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
@@ -441,7 +446,7 @@ static int displaced_turn(struct p2p_replica *replica, struct p2p_time now, stru
 		sooner(next, now.ms + FOLD_IDLE_MS / 4);
 		return 0;
 	}
-	rc = p2p_replica_displaced_look(replica, err);
+	rc = p2p_replica_displaced_look(replica, false, err);
 	if (rc == P2P_EBUSY)
 		sooner(next, now.ms + FOLD_IDLE_MS / 4);
 	else

@@ -49,7 +49,8 @@ struct p2p_replica {
 	size_t peers;	    /* live sessions */
 	bool more;	    /* rows of an enabled table are still to be taken */
 	bool unsynced;	    /* merged, the WAL not synced since */
-	bool seal_due;	    /* a session came up: what was written offline is sealed for it */
+	bool seal_due;	    /* there may be writes to seal: a session came up, or the own id was in
+			       question */
 	bool displaced_due; /* rows may have gone through a UNIQUE index, unseen */
 	bool again_due;	    /* schema records came: what waited for them is merged again */
 	bool numbers_due;   /* rows of ours may show temporary numbers */
@@ -151,7 +152,8 @@ int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t 
 
 /* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
  * is at rest and all is folded. P2P_EBUSY: later. */
-int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_replica_displaced_look(struct p2p_replica *replica, bool large,
+			       struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_again.c: changes of tables or columns that this file did not have when they came are
  * merged again from the log (design 4.5). */

@@ -61,7 +61,6 @@ static const char *const sql_texts[SIDELOG_COUNT] = {
 	[SIDELOG_SEED_PUT] = "INSERT OR IGNORE INTO seed VALUES(?1)",
 	[SIDELOG_SEED_EACH] = "SELECT address FROM seed ORDER BY address",
 	[SIDELOG_INVITE_PUT] = "INSERT OR REPLACE INTO invite VALUES(?1, ?2, ?3, ?4, ?5)",
-	[SIDELOG_INVITE_GET] = "SELECT id, secret, uses, expires, role FROM invite WHERE id = ?1",
 	[SIDELOG_INVITE_EACH] = "SELECT id, secret, uses, expires, role FROM invite ORDER BY id",
 };
 // clang-format on

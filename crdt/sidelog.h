@@ -111,9 +111,6 @@ struct p2p_invite {
 };
 int p2p_sidelog_put_invite(struct p2p_sidelog *sidelog,
 			   const struct p2p_invite *invite) P2P_MUST_CHECK;
-/* P2P_ENOENT. */
-int p2p_sidelog_get_invite(struct p2p_sidelog *sidelog, const struct p2p_id *id,
-			   struct p2p_invite *out) P2P_MUST_CHECK;
 int p2p_sidelog_each_invite(struct p2p_sidelog *sidelog,
 			    int (*each)(void *ctx, const struct p2p_invite *invite),
 			    void *ctx) P2P_MUST_CHECK;

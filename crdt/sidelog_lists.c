@@ -191,22 +191,6 @@ static int invite_read(sqlite3_stmt *stmt, struct p2p_invite *out)
 	return rc;
 }
 
-int p2p_sidelog_get_invite(struct p2p_sidelog *log, const struct p2p_id *id, struct p2p_invite *out)
-{
-	sqlite3_stmt *stmt;
-	int rc = sidelog_statement(log, SIDELOG_INVITE_GET, &stmt);
-
-	if (rc)
-		return rc;
-	if (!bind_bytes(stmt, 1, id->bytes, P2P_ID_BYTES))
-		return P2P_ENOMEM;
-	rc = sidelog_row(log, stmt);
-	if (!rc)
-		rc = invite_read(stmt, out);
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
-	return rc;
-}
-
 struct invite_walk {
 	int (*each)(void *ctx, const struct p2p_invite *invite);
 	void *ctx;

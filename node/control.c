@@ -29,6 +29,8 @@ struct p2p_control {
 	uv_pipe_t pipe;
 	struct p2p_list clients; /* struct client */
 	size_t client_count;
+	uv_pipe_t refused; /* takes a client for whom there is no slot or no memory */
+	bool refusing, refuse_next;
 	bool closing, pipe_closed;
 };
 
@@ -50,7 +52,7 @@ static void control_maybe_free(struct p2p_control *control)
 {
 	struct p2p_node *node = control->node;
 
-	if (!control->pipe_closed || control->client_count)
+	if (!control->pipe_closed || control->client_count || control->refusing)
 		return;
 	p2p_free(control);
 	p2p_node_part_closed(node);
@@ -247,38 +249,49 @@ static void client_start(struct p2p_control *control, struct client *client)
 		client_close(client);
 }
 
-static void free_cb(uv_handle_t *handle)
+static void refuse(struct p2p_control *control);
+
+static void refused_closed(uv_handle_t *handle)
 {
-	p2p_free(handle->data);
+	struct p2p_control *control = handle->data;
+
+	control->refusing = false;
+	if (control->closing)
+		control_maybe_free(control);
+	else if (control->refuse_next)
+		refuse(control);
+}
+
+/* Accepts and closes at once: libuv would not poll the listener again before. */
+static void refuse(struct p2p_control *control)
+{
+	control->refuse_next = control->refusing;
+	if (control->refusing)
+		return; /* libuv holds this one until the one before is gone */
+	p2p_require(uv_pipe_init(control->pipe.loop, &control->refused, 0) == 0);
+	control->refused.data = control;
+	control->refusing = true;
+	(void)uv_accept((uv_stream_t *)&control->pipe, (uv_stream_t *)&control->refused);
+	uv_close((uv_handle_t *)&control->refused, refused_closed);
 }
 
 static void connection_cb(uv_stream_t *server, int status)
 {
 	struct p2p_control *control = server->data;
 	struct client *client;
-	uv_pipe_t *refused;
 
 	if (status)
 		return;
 	client = control->client_count < P2P_CONTROL_CLIENTS_MAX ? p2p_calloc(1, sizeof(*client))
 								 : NULL;
-	if (client) {
-		if (uv_pipe_init(server->loop, &client->pipe, 0) ||
-		    uv_timer_init(server->loop, &client->timer)) {
-			p2p_unreachable(); /* neither can fail on Linux */
-		}
-		client_start(control, client);
+	if (!client) {
+		refuse(control);
 		return;
 	}
-	/* accept and close at once, or the listener would spin on it */
-	refused = p2p_malloc(sizeof(*refused));
-	if (!refused || uv_pipe_init(server->loop, refused, 0)) {
-		p2p_free(refused);
-		return;
-	}
-	refused->data = refused;
-	(void)uv_accept(server, (uv_stream_t *)refused); /* closed in any case */
-	uv_close((uv_handle_t *)refused, free_cb);
+	/* neither can fail on Linux */
+	p2p_require(uv_pipe_init(server->loop, &client->pipe, 0) == 0);
+	p2p_require(uv_timer_init(server->loop, &client->timer) == 0);
+	client_start(control, client);
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */

@@ -20,16 +20,28 @@ static struct {
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
+static size_t libc_size(void *ptr)
+{
+	return malloc_usable_size(ptr);
+}
+
+static const struct fuzz_heap libc_heap = {malloc, realloc, free, libc_size};
+
+static const struct fuzz_heap *heap(void)
+{
+	return fuzz_target.heap ? fuzz_target.heap : &libc_heap;
+}
+
 static void count_block(void *ptr)
 {
-	fuzz.live += ptr ? malloc_usable_size(ptr) : 0;
+	fuzz.live += ptr ? heap()->size(ptr) : 0;
 	if (fuzz.live > fuzz.peak)
 		fuzz.peak = fuzz.live;
 }
 
 static void *hook_malloc(size_t size)
 {
-	void *ptr = malloc(size);
+	void *ptr = heap()->malloc(size);
 
 	count_block(ptr);
 	return ptr;
@@ -37,8 +49,8 @@ static void *hook_malloc(size_t size)
 
 static void *hook_realloc(void *old, size_t size)
 {
-	size_t before = old ? malloc_usable_size(old) : 0;
-	void *ptr = realloc(old, size);
+	size_t before = old ? heap()->size(old) : 0;
+	void *ptr = heap()->realloc(old, size);
 
 	if (!ptr)
 		return NULL;
@@ -49,11 +61,25 @@ static void *hook_realloc(void *old, size_t size)
 
 static void hook_free(void *ptr)
 {
-	fuzz.live -= ptr ? malloc_usable_size(ptr) : 0;
-	free(ptr);
+	if (!ptr)
+		return;
+	fuzz.live -= heap()->size(ptr);
+	heap()->free(ptr);
 }
 
 static const struct p2p_mem_hooks hooks = {hook_malloc, hook_realloc, hook_free};
+
+size_t fuzz_live(void)
+{
+	return fuzz.live;
+}
+
+void fuzz_live_again(size_t live)
+{
+	fuzz.live = live;
+	if (fuzz.live > fuzz.peak)
+		fuzz.peak = fuzz.live;
+}
 
 /* --- running ---------------------------------------------------------------------------------- */
 

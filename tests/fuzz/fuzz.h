@@ -16,14 +16,23 @@
 #include "proto/check.h"
 #include "proto/env.h"
 
+/* Where the library's memory comes from. */
+struct fuzz_heap {
+	void *(*malloc)(size_t size);
+	void *(*realloc)(void *ptr, size_t size); /* NULL allowed */
+	void (*free)(void *ptr);
+	size_t (*size)(void *ptr); /* that counts against memory_max */
+};
+
 struct fuzz_target {
 	const char *name;
-	size_t len_max;	      /* bytes of an input */
-	size_t memory_max;    /* bytes that one input may make the library hold at once */
-	uint32_t cpu_ms_max;  /* that one input may take, with sanitizers */
-	bool keeps;	      /* what is allocated for one input may stay for later ones */
-	void (*init)(void);   /* once, before the first input; NULL allowed */
-	void (*deinit)(void); /* once, at an orderly end; NULL allowed */
+	size_t len_max;		      /* bytes of an input */
+	size_t memory_max;	      /* bytes that one input may make the library hold at once */
+	uint32_t cpu_ms_max;	      /* that one input may take, with sanitizers */
+	const struct fuzz_heap *heap; /* NULL: libc's */
+	bool keeps;		      /* what is allocated for one input may stay for later ones */
+	void (*init)(void);	      /* once, before the first input; NULL allowed */
+	void (*deinit)(void);	      /* once, at an orderly end; NULL allowed */
 	void (*one)(const uint8_t *data, size_t len);
 	void (*seeds)(void); /* calls fuzz_seed() for each seed */
 };
@@ -49,6 +58,10 @@ uint64_t fuzz_deep_count(void);
 void fuzz_seed(const char *name, const void *data, size_t len);
 /* Says that this input got deep: counted once for an input. */
 void fuzz_deep(void);
+
+/* Bytes that the library holds now; a target that puts memory back says how many came with it. */
+size_t fuzz_live(void);
+void fuzz_live_again(size_t live);
 
 /* Choices from an input; past its end everything is zero. */
 struct fuzz_in {

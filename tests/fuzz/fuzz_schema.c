@@ -196,7 +196,7 @@ static size_t index_count(const struct p2p_buf *body)
 /* The defaults of its columns are known without running anything but an expression. */
 static void check_defaults(const struct p2p_table *table)
 {
-	static const char sql[] = "SELECT cid, dflt_value FROM pragma_table_xinfo(?1)"
+	static const char sql[] = "SELECT cid, dflt_value FROM pragma_table_xinfo(?1, 'main')"
 				  " WHERE dflt_value IS NOT NULL";
 	static const struct p2p_hash_key key = {{1}};
 	sqlite3_stmt *stmt;
@@ -395,6 +395,9 @@ static void seeds(void)
 	seed("alter", 0,
 	     "CREATE TABLE a(k PRIMARY KEY, v); ALTER TABLE a ADD COLUMN w DEFAULT 3;"
 	     "ALTER TABLE a RENAME COLUMN v TO vv; ALTER TABLE a DROP COLUMN w");
+	seed("temp_namesake", 0,
+	     "CREATE TABLE a(k PRIMARY KEY, v DEFAULT 1);"
+	     "CREATE TEMP TABLE a(k PRIMARY KEY, v, w, x DEFAULT 2)");
 	seed("record", 1,
 	     "a\nCREATE TABLE a(k PRIMARY KEY, v DEFAULT (hex(1)))\n"
 	     "CREATE INDEX i ON a(v)");

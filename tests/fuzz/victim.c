@@ -9,23 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MAX (4 * 1024 * 1024)
-
-struct file {
-	const char *name;
-	uint8_t *data; /* owned */
-	size_t len;
-};
+#include "tests/fuzz/arena.h"
+#include "tests/fuzz/memdisk.h"
 
 struct victim victim;
 
-static char dir[64], state_dir[80], db_path[80];
+static char dir[64], state_dir[80], db_path[80], log_path[96];
 static struct p2p_env env;
-static struct file files[] = {{"app.db", NULL, 0},
-			      {"state/log.db", NULL, 0},
-			      {"state/mark", NULL, 0}};
-static const char *const leftovers[] = {"app.db-wal", "app.db-shm", "state/log.db-wal",
-					"state/log.db-shm"};
+static struct victim saved;
+static size_t saved_live, closed_live;
 
 _Noreturn void victim_broken(const char *what, int rc, const struct p2p_error *err)
 {
@@ -46,6 +38,7 @@ static int on_send(void *ctx, p2p_sync_peer peer, enum p2p_class cls, enum p2p_m
 		   const ProtobufCMessage *message)
 {
 	struct p2p_buf buf;
+	size_t i;
 
 	(void)ctx;
 	p2p_require(peer < p2p_array_len(victim.peers));
@@ -55,12 +48,17 @@ static int on_send(void *ctx, p2p_sync_peer peer, enum p2p_class cls, enum p2p_m
 	p2p_buf_init(&buf, P2P_MESSAGE_MAX);
 	fuzz_ok(p2p_message_pack(&buf, type, message));
 	p2p_buf_deinit(&buf);
-	victim.honest_asked |= type == P2P_MSG_WANT && peer == HONEST_PEER;
+	if (type == P2P_MSG_WANT && peer == HONEST_PEER) {
+		victim.honest_asked = true;
+		victim.honest_segment = ((const P2p__V1__Want *)message)->from_segment;
+	}
 	if (type == P2P_MSG_ACK && peer == HONEST_PEER) {
 		const P2p__V1__Ack *ack = (const P2p__V1__Ack *)message;
 
-		if (ack->n_durable)
-			victim.honest_acked = ack->durable[0]->seq;
+		for (i = 0; i < ack->n_durable; i++)
+			if (memcmp(ack->durable[i]->replica.data, victim.honest_replica.bytes,
+				   P2P_ID_BYTES) == 0)
+				victim.honest_acked = ack->durable[i]->seq;
 	}
 	return 0;
 }
@@ -70,14 +68,14 @@ static void on_event(void *ctx, const struct p2p_sync_event *event)
 	(void)ctx;
 	/* nobody else has our key, or an honest one's */
 	p2p_require(event->kind != P2P_SYNC_SELF_AHEAD);
-	/* closed when the engine is not on the stack; 0: a victim.replica whose changes are
-	 * nonsense */
+	/* closed when the engine is not on the stack; 0: a replica whose changes are nonsense */
 	if (event->kind == P2P_SYNC_BAD_PEER && event->peer) {
 		p2p_require(event->peer == LIAR_PEER);
 		victim.peers[event->peer].bad = true;
 	}
 	if (event->kind == P2P_SYNC_FORK) {
 		p2p_require(p2p_id_cmp(&event->replica, &victim.own_replica) != 0);
+		p2p_require(p2p_id_cmp(&event->replica, &victim.replicas[REPLICA_ELDER]) != 0);
 		p2p_require(p2p_id_cmp(&event->replica, &victim.replicas[REPLICA_HONEST]) != 0);
 	}
 }
@@ -113,7 +111,7 @@ void victim_sql(const char *text)
 
 	if (!victim.application && (sqlite3_open(db_path, &victim.application) != SQLITE_OK ||
 				    sqlite3_busy_timeout(victim.application, 1000) != SQLITE_OK))
-		victim_broken("open the victim.application's database", P2P_EIO, NULL);
+		victim_broken("open the application's database", P2P_EIO, NULL);
 	if (sqlite3_exec(victim.application, text, NULL, NULL, &error) != SQLITE_OK) {
 		/* it may break its own constraints, and no more */
 		p2p_require(sqlite3_errcode(victim.application) == SQLITE_CONSTRAINT);
@@ -121,49 +119,8 @@ void victim_sql(const char *text)
 	}
 }
 
-/* --- the victim.mesh, and how its files were
- * --------------------------------------------------------- */
-
-static void path_of(char out[128], const char *name)
-{
-	(void)snprintf(out, 128, "%s/%s", dir, name);
-}
-
-static void files_read(void)
-{
-	char path[128];
-	FILE *file;
-	size_t i;
-
-	for (i = 0; i < p2p_array_len(files); i++) {
-		path_of(path, files[i].name);
-		file = fopen(path, "rb");
-		files[i].data = malloc(FILE_MAX);
-		p2p_require(file && files[i].data);
-		files[i].len = fread(files[i].data, 1, FILE_MAX, file);
-		p2p_require(files[i].len > 0 && files[i].len < FILE_MAX);
-		(void)fclose(file);
-	}
-}
-
-/* In place: the mark knows the file by its inode. */
-static void files_write(void)
-{
-	char path[128];
-	FILE *file;
-	size_t i;
-
-	for (i = 0; i < p2p_array_len(leftovers); i++) {
-		path_of(path, leftovers[i]);
-		(void)unlink(path);
-	}
-	for (i = 0; i < p2p_array_len(files); i++) {
-		path_of(path, files[i].name);
-		file = fopen(path, "wb");
-		p2p_require(file && fwrite(files[i].data, 1, files[i].len, file) == files[i].len);
-		p2p_require(fclose(file) == 0);
-	}
-}
+/* --- the mesh ----------------------------------------------------------------------------------
+ */
 
 static void add_record(const struct p2p_buf *record)
 {
@@ -240,28 +197,25 @@ void victim_pass(uint64_t ms)
 	victim_step();
 }
 
-void victim_init(void)
+static void folders_make(void)
 {
-	static const uint32_t roles[NODES] = {0, P2P__V1__ROLE__ROLE_WRITER,
-					      P2P__V1__ROLE__ROLE_WRITER,
-					      P2P__V1__ROLE__ROLE_READER};
-	struct p2p_error err = {0};
-	size_t i;
-
-	/* one thread, and nobody asks how much memory SQLite has: a sixth of the time */
-	p2p_require(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK);
-	p2p_require(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK);
-	env = fuzz_env(&victim.world);
-	world_reset();
 	(void)snprintf(dir, sizeof(dir), "%s/p2p-fuzz-XXXXXX",
 		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	p2p_require(mkdtemp(dir) != NULL);
 	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", dir);
 	(void)snprintf(db_path, sizeof(db_path), "%s/app.db", dir);
+	(void)snprintf(log_path, sizeof(log_path), "%s/log.db", state_dir);
 	p2p_require(mkdir(state_dir, 0700) == 0);
-	for (i = 0; i < NODES; i++) {
-		uint8_t seed[32];
+	memdisk_add(db_path);
+	memdisk_add(log_path);
+}
 
+static void signers_make(void)
+{
+	uint8_t seed[32];
+	size_t i;
+
+	for (i = 0; i < NODES; i++) {
 		memset(seed, (int)i + 1, sizeof(seed));
 		p2p_require(crypto_sign_seed_keypair(victim.signers[i].node.bytes,
 						     victim.secrets[i], seed) == 0);
@@ -269,13 +223,34 @@ void victim_init(void)
 		memset(victim.signers[i].wrap_key.bytes, (int)i + 10, P2P_KEY_BYTES);
 		memset(victim.signers[i].noise_key.bytes, (int)i + 20, P2P_KEY_BYTES);
 	}
-	open_replica(true);
-	victim_sql(
-		"CREATE TABLE note(k TEXT PRIMARY KEY, v INTEGER, w UNIQUE) WITHOUT ROWID;"
-		"CREATE TABLE item(id INTEGER PRIMARY KEY, a, b TEXT DEFAULT 'b');"
-		"CREATE TABLE pair(a, b REAL NOT NULL DEFAULT 1, PRIMARY KEY(a, b));"
-		"INSERT INTO note VALUES('one', 1, 1), ('two', 2, 2); INSERT INTO item VALUES(1, 'x', 'y');"
-		"INSERT INTO pair VALUES(1, 2)");
+}
+
+static void describe_tables(void)
+{
+	static const char *const names[VICTIM_TABLES] = {"note", "item", "pair"};
+	struct p2p_store *store = p2p_replica_store(victim.replica);
+	struct p2p_error err = {0};
+	size_t i;
+
+	for (i = 0; i < VICTIM_TABLES; i++) {
+		const struct p2p_table *table = p2p_store_table_by_name(store, names[i]);
+
+		victim.schemas[i] = (struct p2p_schema_ref){table->id, table->schema};
+		victim_must("describe",
+			    p2p_schema_read_table(p2p_store_db(store), names[i],
+						  &victim.described[i], &err),
+			    &err);
+	}
+}
+
+static void found_mesh(void)
+{
+	static const uint32_t roles[NODES] = {0, P2P__V1__ROLE__ROLE_WRITER,
+					      P2P__V1__ROLE__ROLE_WRITER,
+					      P2P__V1__ROLE__ROLE_READER};
+	struct p2p_error err = {0};
+	size_t i;
+
 	victim_must("found", p2p_replica_found(victim.replica, "app.db", &err), &err);
 	victim_must("enable", p2p_replica_enable(victim.replica, NULL, 0, NULL, 0, &err), &err);
 	victim.mesh = *p2p_authority_mesh(p2p_replica_authority(victim.replica));
@@ -285,24 +260,47 @@ void victim_init(void)
 	certify(LIAR, REPLICA_B);
 	certify(HONEST, REPLICA_HONEST);
 	certify(READER, REPLICA_READER);
+	certify(HONEST, REPLICA_ELDER);
 	victim_must("freeze", p2p_replica_freeze(victim.replica, &err), &err);
 	victim.own_replica = *p2p_replica_id(victim.replica);
-	for (i = 0; i < VICTIM_TABLES; i++) {
-		static const char *const names[VICTIM_TABLES] = {"note", "item", "pair"};
-		const struct p2p_table *table =
-			p2p_store_table_by_name(p2p_replica_store(victim.replica), names[i]);
-
-		victim.schemas[i] = (struct p2p_schema_ref){table->id, table->schema};
-		victim_must("describe",
-			    p2p_schema_read_table(p2p_store_db(p2p_replica_store(victim.replica)),
-						  names[i], &victim.described[i], &err),
-			    &err);
-	}
+	describe_tables();
 	victim_pass(2000);
-	p2p_require(sqlite3_close(victim.application) == SQLITE_OK);
-	victim.application = NULL;
-	p2p_replica_close(victim.replica);
-	files_read();
+}
+
+void victim_init(void)
+{
+	/* one thread, and nobody asks how much memory SQLite has: a sixth of the time */
+	p2p_require(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK);
+	p2p_require(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK);
+	fuzz_arena_for_sqlite();
+	memdisk_install();
+	env = fuzz_env(&victim.world);
+	world_reset();
+	folders_make();
+	signers_make();
+	open_replica(true);
+	victim_sql(
+		"CREATE TABLE note(k TEXT PRIMARY KEY, v INTEGER, w UNIQUE) WITHOUT ROWID;"
+		"CREATE TABLE item(id INTEGER PRIMARY KEY, a, b TEXT DEFAULT 'b');"
+		"CREATE TABLE pair(a, b REAL NOT NULL DEFAULT 1, PRIMARY KEY(a, b));"
+		"INSERT INTO note VALUES('one', 1, 1), ('two', 2, 2); INSERT INTO item VALUES(1, 'x', 'y');"
+		"INSERT INTO pair VALUES(1, 2)");
+	found_mesh();
+	victim_close();
+	world_reset();
+	victim.world.now_ms = 100000;
+	open_replica(false);
+	victim_sql("SELECT * FROM note, item, pair");
+}
+
+void victim_save(void)
+{
+	saved = victim;
+	saved_live = fuzz_live();
+	fuzz_arena_save();
+	memdisk_save();
+	victim_close();
+	closed_live = fuzz_live();
 }
 
 void victim_deinit(void)
@@ -312,15 +310,9 @@ void victim_deinit(void)
 
 	for (i = 0; i < VICTIM_TABLES; i++)
 		p2p_table_deinit(&victim.described[i]);
-	for (i = 0; i < p2p_array_len(files); i++) {
-		free(files[i].data);
-		path_of(path, files[i].name);
-		(void)unlink(path);
-	}
-	for (i = 0; i < p2p_array_len(leftovers); i++) {
-		path_of(path, leftovers[i]);
-		(void)unlink(path);
-	}
+	memdisk_remove();
+	(void)snprintf(path, sizeof(path), "%s/mark", state_dir);
+	(void)unlink(path);
 	(void)rmdir(state_dir);
 	(void)rmdir(dir);
 }
@@ -389,13 +381,10 @@ void victim_receive(p2p_sync_peer peer, enum p2p_message_type type, const Protob
 
 void victim_open(void)
 {
-	memset(victim.peers, 0, sizeof(victim.peers));
-	victim.honest_acked = 0;
-	victim.honest_asked = false;
-	world_reset();
-	victim.world.now_ms = 100000;
-	files_write();
-	open_replica(false);
+	fuzz_arena_restore();
+	memdisk_restore();
+	victim = saved;
+	fuzz_live_again(saved_live);
 }
 
 void victim_close(void)
@@ -405,4 +394,9 @@ void victim_close(void)
 	victim.application = NULL;
 	p2p_replica_close(victim.replica);
 	victim.replica = NULL;
+}
+
+void victim_leave(void)
+{
+	fuzz_live_again(closed_live);
 }

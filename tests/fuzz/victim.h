@@ -1,6 +1,8 @@
-/* One live replica in files of its own, for targets that attack it: a founded mesh with a member
- * who lies, an honest one and a reader; sessions with the first two; what it tells is checked. Each
- * input finds the files as they were at the beginning. */
+/* One live replica, for targets that attack it: a founded mesh with a member who lies, an honest
+ * one and a reader; sessions with the first two; what it tells is checked.
+ *
+ * It is opened once. Each input finds its memory, its files and an application's connection as they
+ * were then (tests/fuzz/arena.h, tests/fuzz/memdisk.h): opening it anew took most of an input. */
 #ifndef P2P_TESTS_FUZZ_VICTIM_H
 #define P2P_TESTS_FUZZ_VICTIM_H
 
@@ -15,9 +17,10 @@ struct sqlite3;
 #define LIAR_PEER     1
 #define HONEST_PEER   2
 
-/* The victim founded the mesh; the liar has two replicas. */
+/* The victim founded the mesh; the liar has two replicas, and so has the honest member: what the
+ * elder one wrote is merged before the first input. */
 enum { VICTIM, LIAR, HONEST, READER, NODES };
-enum { REPLICA_A, REPLICA_B, REPLICA_HONEST, REPLICA_READER, REPLICAS };
+enum { REPLICA_A, REPLICA_B, REPLICA_HONEST, REPLICA_READER, REPLICA_ELDER, REPLICAS };
 
 struct victim {
 	uint8_t secrets[NODES][64];
@@ -28,22 +31,28 @@ struct victim {
 	struct p2p_hash mesh;
 	struct fuzz_world world;
 	struct p2p_replica *replica;
-	struct sqlite3 *application; /* NULL: not opened yet for this input */
+	struct sqlite3 *application;
 	struct {
 		bool up, busy, bad;
 	} peers[3];
-	uint64_t honest_acked; /* of the honest member's replica */
-	bool honest_asked;     /* for its changes */
+	struct p2p_id honest_replica; /* that the honest member comes with */
+	uint64_t honest_acked;	      /* of its changes */
+	bool honest_asked;	      /* for them */
+	uint32_t honest_segment;      /* from this one on */
 };
 
 extern struct victim victim;
 
-/* Once for all inputs. */
+/* Once for all inputs: opens it; what is done until the save is there for each input. Closed
+ * afterwards. */
 void victim_init(void);
+void victim_save(void);
 void victim_deinit(void);
 /* For each. */
 void victim_open(void);
 void victim_close(void);
+/* Instead of the close, which says what was lost but takes its time: as a process that ends. */
+void victim_leave(void);
 
 _Noreturn void victim_broken(const char *what, int rc, const struct p2p_error *err);
 void victim_must(const char *what, int rc, const struct p2p_error *err);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "node/node.h"
+#include "crdt/sync_private.h"
+#include "node//node.h"
 #include "node/session.h"
 #include "tests/sim/sim.h"
 
@@ -24,7 +25,7 @@ struct sim_registry {
 	uint64_t acked[SIM_HOSTS_MAX][REPLICAS_MAX];  /* told to the author as durable there */
 	uint64_t boot[SIM_HOSTS_MAX];
 	bool ledger_due[SIM_HOSTS_MAX];
-	uint64_t forks[SIM_HOSTS_MAX]; /* it found one so often, when it had merged up to: */
+	bool fork_known[SIM_HOSTS_MAX]; /* to its sync engine */
 	uint64_t forked_at[SIM_HOSTS_MAX];
 	bool begins[SIM_HOSTS_MAX]; /* its sync engine is not set up yet */
 	struct sim_views *views;
@@ -200,25 +201,19 @@ static void check_vector(struct sim_host *host)
 static void check_fork(struct sim_host *host)
 {
 	struct sim_registry *registry = host->sim->registry;
+	struct p2p_sync *sync = p2p_replica_sync(host->node->replica);
 	const struct p2p_id *id = sim_hostile_forked(host->sim);
-	struct p2p_vv merged;
-	uint64_t seq;
+	const struct sync_replica *replica = sync && id ? sync_replica_find(sync, id) : NULL;
+	uint64_t seq = replica ? replica->merged.seq : 0;
 
-	if (!host->fork_told || !id)
-		return;
-	p2p_vv_init(&merged);
-	if (p2p_replica_vector(host->node->replica, &merged) == 0) {
-		seq = p2p_vv_seq(&merged, id);
-		if (registry->forks[host->index] != host->forks)
-			registry->forked_at[host->index] = seq;
-		registry->forks[host->index] = host->forks;
-		if (seq > registry->forked_at[host->index])
-			sim_fail(host->sim,
-				 "host %zu found a fork and took more of it: %llu after %llu",
-				 host->index, (unsigned long long)seq,
-				 (unsigned long long)registry->forked_at[host->index]);
+	if (replica && replica->held == P2P_EFORK && !registry->fork_known[host->index]) {
+		registry->fork_known[host->index] = true;
+		registry->forked_at[host->index] = seq;
 	}
-	p2p_vv_deinit(&merged);
+	if (registry->fork_known[host->index] && seq > registry->forked_at[host->index])
+		sim_fail(host->sim, "host %zu found a fork and took more of it: %llu after %llu",
+			 host->index, (unsigned long long)seq,
+			 (unsigned long long)registry->forked_at[host->index]);
 }
 
 /* --- what peers were told -----------------------------------------------------------------------
@@ -355,8 +350,11 @@ void sim_check_engine(struct sim_host *host, bool begins)
 	if (!host->sim->registry)
 		return;
 	host->sim->registry->begins[host->index] = begins;
-	if (begins)
-		sim_manners_engine(host, host->sim->registry->manners);
+	if (!begins)
+		return;
+	/* as after a start: it finds forks again */
+	host->sim->registry->fork_known[host->index] = false;
+	sim_manners_engine(host, host->sim->registry->manners);
 }
 
 void sim_check_set_merged(struct sim_host *host, const struct p2p_vv_entry *entry)
@@ -431,7 +429,10 @@ static bool fork_unseen(struct sim *sim)
 	size_t i;
 
 	for (i = 0; forked && i < sim->count; i++) {
-		if (sim->hosts[i].forks)
+		struct p2p_sync *sync = p2p_replica_sync(sim->hosts[i].node->replica);
+		const struct sync_replica *replica = sync ? sync_replica_find(sync, forked) : NULL;
+
+		if (replica && replica->held == P2P_EFORK)
 			return false;
 		p2p_vv_init(&merged);
 		entry = p2p_replica_vector(sim->hosts[i].node->replica, &merged) == 0

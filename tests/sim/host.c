@@ -105,8 +105,6 @@ static void note_fork(struct sim_host *host, const char *text)
 	if (!liar || !strstr(text, liar))
 		sim_fail(host->sim, "host %zu: %s: the liar is %s", host->index, text,
 			 liar ? liar : "nobody");
-	host->forks++;
-	host->fork_told = true;
 }
 
 static void on_event(void *ctx, const p2p_node_event *event)
@@ -118,8 +116,6 @@ static void on_event(void *ctx, const p2p_node_event *event)
 		 event->node, event->text);
 	if (host->sim->told)
 		host->sim->told(host, event);
-	if (strstr(event->text, "read anew"))
-		host->fork_told = false; /* as after a start: it finds the fork again */
 	switch (event->type) {
 	case P2P_EV_JOINED:
 		host->joined = true;
@@ -205,7 +201,6 @@ static void host_close(struct sim_host *host)
 		sim_fail(host->sim, "host %zu does not close: %d", host->index, rc);
 	host->sim->calm = calm;
 	host->node = NULL;
-	host->fork_told = false;
 	host->private_ms = 0;
 	host->next_ms = UINT64_MAX;
 	host->boot++;

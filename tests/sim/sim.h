@@ -111,8 +111,6 @@ struct sim_host {
 	uint64_t app_boot_ms; /* after a power cut the application starts then, if it writes */
 	int64_t wall_skew_ms, wall_ahead_max_ms;
 	uint64_t troubles, merges;
-	uint64_t forks; /* told, of the hostile member */
-	bool fork_told; /* in this life of the node */
 
 	/* the application */
 	struct sqlite3 *app;  /* NULL: does not run */

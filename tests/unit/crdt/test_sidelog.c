@@ -398,11 +398,20 @@ static int count_record(void *ctx, const void *raw, size_t len)
 	return 0;
 }
 
+static int one_invite(void *ctx, const struct p2p_invite *invite)
+{
+	struct p2p_invite *out = ctx;
+
+	assert_int_equal(out->uses_left, 0); /* there is one */
+	*out = *invite;
+	return 0;
+}
+
 static void lists_come_back_once_each(void **state)
 {
 	struct p2p_known_peer peer = {.name = "b", .address = "10.0.0.1:5", .seen_wall_ms = 7};
 	struct p2p_invite invite = {.id = {{4}}, .uses_left = 3, .expires_wall_ms = 9, .role = 2},
-			  back;
+			  back = {.uses_left = 0};
 	struct p2p_hash first = {{9}}, second = {{8}};
 	int peers = 0, seeds = 0, records = 0;
 	uint8_t value[4];
@@ -424,9 +433,9 @@ static void lists_come_back_once_each(void **state)
 	assert_int_equal(p2p_sidelog_each_seed(sidelog, count_seed, &seeds), 0);
 	assert_int_equal(p2p_sidelog_each_record(sidelog, count_record, &records), 0);
 	assert_int_equal(peers + 10 * seeds + 100 * records, 211);
-	assert_int_equal(p2p_sidelog_get_invite(sidelog, &invite.id, &back), 0);
+	assert_int_equal(p2p_sidelog_each_invite(sidelog, one_invite, &back), 0);
 	assert_int_equal(back.uses_left, 3);
-	assert_int_equal(p2p_sidelog_get_invite(sidelog, &me, &back), P2P_ENOENT);
+	assert_memory_equal(&back.id, &invite.id, sizeof(back.id));
 	assert_int_equal(p2p_sidelog_meta_get(sidelog, "key", value, sizeof(value), &len), 0);
 	assert_int_equal(len, 3);
 	assert_int_equal(p2p_sidelog_meta_get(sidelog, "key", value, 2, &len), P2P_ETOOBIG);
@@ -487,6 +496,31 @@ static void another_file_is_refused_and_ours_is_private(void **state)
 	(void)unlink(text);
 }
 
+static void set_pragma(const char *sql)
+{
+	sqlite3 *db;
+
+	p2p_sidelog_close(sidelog);
+	sidelog = NULL;
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void a_log_of_a_later_version_and_of_another_kind_are_refused(void **state)
+{
+	struct p2p_error err = {0};
+
+	(void)state;
+	set_pragma("PRAGMA user_version = 999");
+	assert_int_equal(p2p_sidelog_open(path, NULL, &sidelog, &err), P2P_ENEWER);
+	assert_non_null(strstr(err.msg, "format 999"));
+	set_pragma("PRAGMA application_id = 12345");
+	assert_int_equal(p2p_sidelog_open(path, NULL, &sidelog, &err), P2P_ECORRUPT);
+	assert_non_null(strstr(err.msg, "another file"));
+	assert_null(sidelog);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -513,6 +547,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(lists_come_back_once_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_file_is_refused_and_ours_is_private, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			a_log_of_a_later_version_and_of_another_kind_are_refused, setup, teardown),
 	};
 	unsigned char key[32], seed[32] = {5};
 

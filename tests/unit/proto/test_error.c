@@ -18,7 +18,11 @@ static void texts_exist_for_every_code(void **state)
 	assert_int_equal(p2p_err_blame(code), P2P_BLAME_##blame);
 	P2P_ERRORS(X)
 #undef X
+	assert_string_equal(p2p_strerror(0), "ok");
+	assert_string_equal(p2p_err_name(0), "P2P_OK");
 	assert_string_equal(p2p_strerror(-9999), "unknown error");
+	assert_string_equal(p2p_err_name(-9999), "P2P_UNKNOWN");
+	assert_int_equal(p2p_err_blame(-9999), P2P_BLAME_LOCAL); /* ours until we know better */
 }
 
 static void context_is_put_in_front(void **state)

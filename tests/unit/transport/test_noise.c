@@ -116,12 +116,125 @@ static void another_psk_does_not_open_message_3(void **state)
 	p2p_buf_deinit(&payload);
 }
 
+/* Two sides of a pattern in which both know something of the other before. Returns the code with
+ * which the reading of the first message ends. */
+static int first_message(const struct p2p_noise_pattern *pattern, bool right_key)
+{
+	uint8_t secrets[4][32], publics[4][32];
+	struct p2p_noise a, b;
+	struct p2p_noise_config config = {.pattern = pattern, .initiator = true};
+	struct p2p_buf message, payload;
+	bool known_e = pattern->initiator_known == P2P_NOISE_E;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < 4; i++) {
+		memset(secrets[i], (int)(0x10 + i), 32);
+		assert_int_equal(crypto_scalarmult_base(publics[i], secrets[i]), 0);
+	}
+	config.s = secrets[0];
+	config.e = secrets[1];
+	config.rs = publics[right_key ? 2 : 3];
+	config.psk = secrets[3];
+	p2p_noise_init(&a, &config);
+	config = (struct p2p_noise_config){.pattern = pattern, .s = secrets[2], .e = secrets[3]};
+	config.rs = known_e ? NULL : publics[0];
+	config.re = known_e ? publics[1] : NULL;
+	config.psk = secrets[3];
+	p2p_noise_init(&b, &config);
+	p2p_buf_init(&message, 1000);
+	p2p_buf_init(&payload, 1000);
+	assert_int_equal(p2p_noise_write(&a, "payload", 7, &message), 0);
+	rc = p2p_noise_read(&b, message.data, message.len, &payload);
+	assert_true(rc || (payload.len == 7 && memcmp(payload.data, "payload", 7) == 0));
+	if (!rc) {
+		p2p_buf_reset(&message);
+		assert_int_equal(p2p_noise_write(&b, "answer", 6, &message), 0);
+		assert_int_equal(p2p_noise_read(&a, message.data, message.len, &payload), 0);
+		assert_true(p2p_noise_finished(&a));
+		assert_memory_equal(a.h, b.h, sizeof(a.h));
+	}
+	p2p_buf_deinit(&message);
+	p2p_buf_deinit(&payload);
+	return rc;
+}
+
+static void what_is_known_before_is_part_of_the_handshake(void **state)
+{
+	static const struct p2p_noise_pattern kk = {"KK",
+						    P2P_NOISE_S,
+						    P2P_NOISE_S,
+						    false,
+						    2,
+						    {{P2P_NOISE_E, P2P_NOISE_ES, P2P_NOISE_SS},
+						     {P2P_NOISE_E, P2P_NOISE_EE, P2P_NOISE_SE}}};
+	static const struct p2p_noise_pattern e_known = {
+		"test", P2P_NOISE_E, P2P_NOISE_S,
+		true,	2,	     {{P2P_NOISE_PSK, P2P_NOISE_ES}, {P2P_NOISE_E, P2P_NOISE_EE}}};
+
+	(void)state;
+	assert_int_equal(first_message(&kk, true), 0);
+	assert_int_equal(first_message(&kk, false), P2P_EAUTH);
+	assert_int_equal(first_message(&e_known, true), 0);
+	assert_int_equal(first_message(&e_known, false), P2P_EAUTH);
+}
+
+static void messages_are_bounded_on_both_sides(void **state)
+{
+	static uint8_t big[P2P_NOISE_MESSAGE_MAX + 1];
+	struct p2p_noise a, b;
+	struct p2p_buf out;
+
+	(void)state;
+	start(&a, true, 5);
+	start(&b, false, 5);
+	p2p_buf_init(&out, 2 * P2P_NOISE_MESSAGE_MAX);
+	assert_int_equal(p2p_noise_write(&a, big, P2P_NOISE_MESSAGE_MAX - 40, &out), P2P_ETOOBIG);
+	assert_int_equal(out.len, 0);
+	assert_true(a.failed);
+	assert_int_equal(p2p_noise_read(&b, big, sizeof(big), &out), P2P_ETOOBIG);
+	assert_int_equal(p2p_noise_read(&b, big, 32, &out), P2P_ESTATE);
+	assert_int_equal(out.len, 0);
+	start(&b, false, 5);
+	assert_int_equal(p2p_noise_read(&b, big, 31, &out), P2P_EPROTO); /* not even a key */
+	p2p_buf_deinit(&out);
+	p2p_buf_init(&out, 40); /* a buffer that is too small for what it says */
+	start(&a, true, 5);
+	assert_int_equal(p2p_noise_write(&a, big, 100, &out), P2P_ETOOBIG);
+	assert_int_equal(out.len, 0);
+	p2p_buf_deinit(&out);
+}
+
+static void a_cipher_is_used_up_and_never_repeats_a_nonce(void **state)
+{
+	struct p2p_noise_cipher send = {.nonce = UINT64_MAX - 1, .has_key = true}, receive = send;
+	struct p2p_noise_cipher none = {.has_key = false};
+	uint8_t sealed[20], back[20];
+
+	(void)state;
+	assert_int_equal(p2p_noise_encrypt(&send, NULL, 0, (const uint8_t *)"text", 4, sealed), 0);
+	assert_int_equal(p2p_noise_encrypt(&send, NULL, 0, (const uint8_t *)"text", 4, back),
+			 P2P_ESTATE);
+	assert_int_equal(p2p_noise_decrypt(&receive, NULL, 0, sealed, 15, back), P2P_EAUTH);
+	assert_true(receive.nonce == UINT64_MAX - 1); /* it did not move */
+	assert_int_equal(p2p_noise_decrypt(&receive, NULL, 0, sealed, 20, back), 0);
+	assert_memory_equal(back, "text", 4);
+	assert_int_equal(p2p_noise_decrypt(&receive, NULL, 0, sealed, 20, back), P2P_ESTATE);
+	/* before there is a key, bytes go as they are */
+	assert_int_equal(p2p_noise_encrypt(&none, NULL, 0, (const uint8_t *)"open", 4, sealed), 0);
+	assert_int_equal(p2p_noise_decrypt(&none, NULL, 0, sealed, 4, back), 0);
+	assert_memory_equal(back, "open", 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(points_of_small_order_are_refused),
 		cmocka_unit_test(each_flipped_bit_ends_the_handshake),
 		cmocka_unit_test(another_psk_does_not_open_message_3),
+		cmocka_unit_test(what_is_known_before_is_part_of_the_handshake),
+		cmocka_unit_test(messages_are_bounded_on_both_sides),
+		cmocka_unit_test(a_cipher_is_used_up_and_never_repeats_a_nonce),
 	};
 
 	assert_true(sodium_init() >= 0);

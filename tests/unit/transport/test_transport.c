@@ -894,6 +894,66 @@ static void each_failed_allocation_costs_a_session_at_most(void **state)
 	assert_true(world->b.messages > 0); /* the last rounds had memory enough */
 }
 
+static void a_config_that_cannot_work_is_refused(void **state)
+{
+	static const uint32_t none[1] = {0}, many[P2P_VERSIONS_MAX + 1] = {1, 2, 3, 4, 5, 6, 7, 8};
+	struct world *world = *state;
+	struct p2p_transport *transport = NULL;
+	char software[P2P_SOFTWARE_MAX + 2];
+	struct p2p_transport_config config = {.env = &world->base.env,
+					      .events = &events,
+					      .identity = &world->a.identity,
+					      .software = "test/1",
+					      .secrets = on_secrets};
+	size_t before = live_bytes;
+	unsigned int n;
+
+	config.versions = none;
+	assert_int_equal(p2p_transport_new(&config, &transport), P2P_EINVAL);
+	config.version_count = 1;
+	assert_int_equal(p2p_transport_new(&config, &transport), P2P_EINVAL);
+	config.versions = many;
+	config.version_count = P2P_VERSIONS_MAX + 1;
+	assert_int_equal(p2p_transport_new(&config, &transport), P2P_EINVAL);
+	config.versions = NULL;
+	memset(software, 'x', sizeof(software));
+	software[sizeof(software) - 1] = 0;
+	config.software = software;
+	assert_int_equal(p2p_transport_new(&config, &transport), P2P_EINVAL);
+	config.software = "test/1";
+	p2p_mem_set_hooks(&failing);
+	for (n = 0; n < 2; n++) {
+		allocations_left = n;
+		assert_int_equal(p2p_transport_new(&config, &transport), P2P_ENOMEM);
+	}
+	p2p_mem_set_hooks(&counting);
+	assert_null(transport);
+	assert_int_equal(live_bytes, before);
+}
+
+static void once_stopped_no_session_begins(void **state)
+{
+	struct world *world = *state;
+
+	(void)connect_from(world, &world->a, &world->b, "ab");
+	run(world);
+	p2p_transport_stop(world->a.transport, "good night");
+	run(world);
+	assert_int_equal(world->b.downs, 1);
+	assert_int_equal(world->b.down_code, 0); /* in order */
+	assert_string_equal(world->b.down_text, "good night");
+	(void)connect_from(world, &world->a, &world->b, "ab");
+	run(world);
+	assert_int_equal(world->a.fail_code, P2P_ECANCELED);
+	world->a.fail_code = 0;
+	(void)connect_from(world, &world->b, &world->a, "ba");
+	run(world);
+	assert_int_equal(world->a.fail_code, P2P_ECANCELED);
+	assert_int_equal(world->a.ups, 1);
+	assert_int_equal(world->b.ups, 1);
+	assert_int_equal(p2p_transport_count(world->a.transport), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -925,6 +985,8 @@ int main(void)
 		TEST(an_unproved_link_never_disturbs_a_session),
 		TEST(a_thousand_reconnects_leak_nothing),
 		TEST(each_failed_allocation_costs_a_session_at_most),
+		TEST(a_config_that_cannot_work_is_refused),
+		TEST(once_stopped_no_session_begins),
 	};
 
 	p2p_mem_set_hooks(&counting);
