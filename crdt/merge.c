@@ -8,6 +8,7 @@
 #include "crdt/follow.h"
 #include "crdt/hlc.h"
 #include "crdt/rowmerge.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -78,6 +79,7 @@ static void target_free(struct p2p_target *target)
 	for (i = 0; i < target->child_count; i++)
 		(void)sqlite3_finalize(target->children[i].find); /* seen at the steps */
 	p2p_free(target->children);
+	p2p_valuekeys_deinit(target);
 	p2p_uniques_deinit(&target->uniques);
 	p2p_numbers_deinit(&target->numbers);
 	p2p_apptable_deinit(&target->app);
@@ -210,6 +212,8 @@ static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p
 		rc = p2p_uniques_init(&target->uniques, &target->app);
 	if (!rc)
 		rc = target_children(target);
+	if (!rc)
+		rc = p2p_valuekeys_init(target);
 	if (rc) {
 		target_free(target);
 		return rc;

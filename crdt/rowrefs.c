@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crdt/settle.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -356,6 +357,8 @@ int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target, bool p
 			rc = keep_column(work, target, i, parked);
 	if (!rc && target->table->key_references)
 		rc = keep_key(work, target, parked);
+	if (!rc && work->ref_count && (parked || target->gates.refs))
+		rc = p2p_valuekeys_keep(target, work, parked);
 	return rc;
 }
 

@@ -6,6 +6,7 @@
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -350,6 +351,10 @@ static int update_shown(struct p2p_rowwork *work, struct p2p_target *target)
 		asked = true;
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
 	}
+	if (!rc && p2p_valuekeys_touched(target, &work->cells)) {
+		asked = true;
+		rc = p2p_valuekeys_ask(target, &work->key);
+	}
 	if (!rc)
 		rc = p2p_rowwork_key(work, target, key);
 	if (!rc && p2p_cells_any(&work->cells))
@@ -371,6 +376,8 @@ static int place_shown(struct p2p_rowwork *work, struct p2p_target *target)
 	if (!p2p_cells_any(&work->cells) && !refs_any(work))
 		return 0;
 	rc = p2p_rowrefs_ready(work, target, &ready);
+	if (!rc && work->ref_count)
+		rc = p2p_valuekeys_ready(target, work, false, &ready);
 	if (!rc && ready)
 		rc = update_shown(work, target);
 	else if (!rc)
@@ -383,6 +390,8 @@ static int place_new(struct p2p_rowwork *work, struct p2p_target *target)
 	bool ready;
 	int rc = p2p_rowrefs_ready(work, target, &ready);
 
+	if (!rc && work->ref_count)
+		rc = p2p_valuekeys_ready(target, work, true, &ready);
 	if (!rc)
 		rc = ready ? p2p_rowwork_insert(work, target) : P2P_APPTABLE_REFUSED;
 	if (rc > 0)

@@ -7,6 +7,7 @@
 #include "crdt/follow.h"
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -210,6 +211,14 @@ static int some_child(void *ctx, uint32_t table, const void *key, size_t len, ui
 	return somebody(ctx, key, len, false);
 }
 
+static int name_waited(void *ctx, const struct p2p_id *name)
+{
+	struct p2p_target *target = ctx;
+	struct p2p_rowref row = {target->table, name->bytes, sizeof(name->bytes)};
+
+	return p2p_store_ref_children(target->store, &row, some_child, NULL);
+}
+
 /* 1: a row that is kept out claims what this one does, or waits for it. */
 static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 {
@@ -223,6 +232,8 @@ static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 		return 1;
 	if (!rc && target->gates.refs_to)
 		rc = p2p_store_ref_children(target->store, &row, some_child, NULL);
+	if (!rc && target->gates.refs_to && target->valuekey_count)
+		rc = p2p_valuekeys_names(target, &work->cells, name_waited, target);
 	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
 		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
 		if (!rc && !none)
@@ -273,6 +284,8 @@ int p2p_settle_hold(struct p2p_target *target, struct p2p_rowwork *work, bool in
 		rc = p2p_rowrefs_load(work, target, in_table);
 	if (!rc && was)
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
+	if (!rc && in_table)
+		rc = p2p_valuekeys_ask(target, &work->key);
 	if (!rc && in_table) {
 		rc = p2p_rowwork_key(work, target, key);
 		if (!rc)
@@ -461,6 +474,8 @@ int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work)
 	}
 	if (!rc)
 		rc = p2p_settle_ask_waiting(target);
+	if (!rc)
+		rc = p2p_valuekeys_ask(target, &work->key);
 	if (rc || !(target->gates.refs || target->gates.claims || target->gates.yields))
 		return rc;
 	return p2p_store_life_drop(target->store, &row);
