@@ -330,6 +330,22 @@ static bool touches_unique(const struct p2p_rowwork *work, const struct p2p_targ
 	return false;
 }
 
+/* A row that waits must not be taken for the one that shows its number. */
+static int number_own(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	int64_t shown, start = 0;
+	bool other;
+	int rc;
+
+	if (!target->table->generated_identity)
+		return 0;
+	rc = p2p_numbers_shown(&target->numbers, work->key.data, work->key.len, work->number,
+			       &shown);
+	if (!rc)
+		rc = p2p_claimants_other(&target->numbers, shown, &work->identity, &other);
+	return rc || !other ? rc : rowwork_interim(work, target, &start);
+}
+
 static bool refs_any(const struct p2p_rowwork *work)
 {
 	uint32_t i;
@@ -394,8 +410,10 @@ static int place_new(struct p2p_rowwork *work, struct p2p_target *target)
 		rc = p2p_valuekeys_ready(target, work, true, &ready);
 	if (!rc)
 		rc = ready ? p2p_rowwork_insert(work, target) : P2P_APPTABLE_REFUSED;
-	if (rc > 0)
-		return p2p_settle_hold(target, work, false);
+	if (rc > 0) {
+		rc = number_own(work, target);
+		return rc ? rc : p2p_settle_hold(target, work, false);
+	}
 	return rc ? rc : p2p_settle_came(target, work);
 }
 
@@ -413,7 +431,9 @@ int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target, bool 
 			rc = p2p_rowrefs_load(work, target, false);
 		return rc ? rc : p2p_parked_put(work, target, "unborn");
 	}
-	if (work->state.flags & P2P_ROW_PARKED)
-		return p2p_settle_hold(target, work, false);
+	if (work->state.flags & P2P_ROW_PARKED) {
+		rc = number_own(work, target);
+		return rc ? rc : p2p_settle_hold(target, work, false);
+	}
 	return place_new(work, target);
 }

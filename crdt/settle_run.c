@@ -247,6 +247,8 @@ static int plan_make(struct run *run)
 	for (i = 0; i < settle->row_count && !rc; i++) {
 		const struct p2p_settle_row *row = &settle->rows[i];
 
+		if (row->parent)
+			continue;
 		rc = p2p_plan_row_as(run->plan, row->table, settle->keys.data + row->at, row->len,
 				     (row->lifted ? P2P_PLAN_LIFTED : 0u) |
 					     (row->refused ? P2P_PLAN_REFUSED : 0u));
@@ -271,14 +273,41 @@ static int run_once(struct run *run)
 	return rc;
 }
 
+/* Rows that refer to one whose number came or went. */
+static int run_reclaim(struct p2p_settle *settle)
+{
+	struct p2p_plan_view view;
+	struct p2p_buf key;
+	size_t i, count = settle->row_count;
+	int rc = 0;
+
+	p2p_settle_view(settle, &view);
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < count && !rc; i++) {
+		struct p2p_plan_row row = {.table = settle->rows[i].table};
+
+		if (!settle->rows[i].parent)
+			continue;
+		p2p_buf_reset(&key);
+		p2p_buf_put(&key, settle->keys.data + settle->rows[i].at, settle->rows[i].len);
+		rc = p2p_buf_error(&key);
+		row.key = key.data;
+		row.len = key.len;
+		if (!rc)
+			rc = view.children(view.ctx, &row, false, p2p_follow_reclaim, settle);
+	}
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
 int p2p_settle_run(struct p2p_settle *settle)
 {
 	struct run run = {.settle = settle};
-	int rc = 0;
+	int rc = settle->row_count ? run_reclaim(settle) : 0;
 
 	/* ends: every pass but the last finds a row more that this file forbids */
 	do {
-		if (!settle->row_count && !settle->freed_count)
+		if (rc || (!settle->row_count && !settle->freed_count))
 			break;
 		rc = run_once(&run);
 	} while (!rc && run.refused);
