@@ -8,6 +8,7 @@
 #include "crdt/follow.h"
 #include "crdt/hlc.h"
 #include "crdt/rowmerge.h"
+#include "crdt/triggers.h"
 #include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
@@ -154,6 +155,8 @@ static int merge_refresh(struct p2p_merge *merge)
 
 	/* without its tables everything would seem to wait for them */
 	p2p_require(p2p_store_enabled(store));
+	if (!rc)
+		rc = p2p_triggers_refresh(store);
 	if (rc)
 		return rc;
 	if (p2p_store_table_count(store))
