@@ -184,7 +184,6 @@ int p2p_replica_refs_read(struct p2p_replica *replica, const struct p2p_enable *
 /* crdt/replica_order.c: the names of a wish with parents before children; refs: as many as it has;
  * out: room for count. */
 int p2p_replica_order(struct p2p_replica *replica, const struct p2p_enable *wish,
-		      const struct p2p_named_ref *refs,
-		      const char **out) P2P_MUST_CHECK;
+		      const struct p2p_named_ref *refs, const char **out) P2P_MUST_CHECK;
 
 #endif

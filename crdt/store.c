@@ -31,8 +31,9 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 			    " VALUES(?1, ?2, ?3, ?4, ?5)",
 	[P2P_SQL_REF_DROP] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2 AND slot = ?3",
 	[P2P_SQL_REF_CLEAR] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2",
-	[P2P_SQL_REF_CHILDREN] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND pk = ?2",
-	[P2P_SQL_REF_WAITING] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1",
+	[P2P_SQL_REF_CHILDREN] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND pk = ?2"
+				 " AND t > 0",
+	[P2P_SQL_REF_WAITING] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND t > 0",
 	[P2P_SQL_REF_ANY] = "SELECT 1 FROM main.p2p_ref WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_REF_ANY_TO] = "SELECT 1 FROM main.p2p_ref WHERE pt = ?1 LIMIT 1",
 	[P2P_SQL_CLAIM_PUT] = "INSERT OR REPLACE INTO main.p2p_claim(t, h, k, held)"

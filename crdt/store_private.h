@@ -124,6 +124,22 @@ void p2p_sql_number(struct p2p_buf *sql, int64_t number);
 /* Runs what sql holds, and frees it. */
 int p2p_store_sql_run(struct p2p_store *store, struct p2p_buf *sql,
 		      struct p2p_error *err) P2P_MUST_CHECK;
+/* crdt/store_off.c. How rows of a table are named: another kind makes other rows of them. */
+int p2p_store_key_kind(const struct p2p_table *table, struct p2p_buf *out) P2P_MUST_CHECK;
+bool p2p_store_key_kind_is(const struct p2p_buf *kind, const void *bytes, size_t len);
+/* A table that was disabled: its number and count of slots; *out_same: its kind of key is as it
+ * was. P2P_ENOENT: it never was enabled. */
+int p2p_store_off_find(struct p2p_store *store, struct p2p_table *table,
+		       bool *out_same) P2P_MUST_CHECK;
+int p2p_store_off_end(struct p2p_store *store, const struct p2p_table *table,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+/* Nothing is known of the rows of a table any more. */
+int p2p_store_forget_rows(struct p2p_store *store, uint32_t number,
+			  struct p2p_error *err) P2P_MUST_CHECK;
+/* A table that is on again, loaded: what is known and not in the table is forgotten, for the log
+ * brings it back; what differs is journalled. */
+int p2p_store_compare(struct p2p_store *store, struct p2p_table *table,
+		      struct p2p_error *err) P2P_MUST_CHECK;
 /* The three triggers of a table. make: anew. check: they are there as make makes them. */
 int p2p_store_triggers_make(struct p2p_store *store, const struct p2p_table *table,
 			    struct p2p_error *err) P2P_MUST_CHECK;
