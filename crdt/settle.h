@@ -95,6 +95,9 @@ void p2p_settle_view(struct p2p_settle *settle, struct p2p_plan_view *out);
 /* Plans, and brings the tables in line. */
 int p2p_settle_run(struct p2p_settle *settle) P2P_MUST_CHECK;
 
+/* Plans, writes nothing, and adds the rows that are not where the plan has them. */
+int p2p_settle_check(struct p2p_settle *settle, uint64_t *out_rows) P2P_MUST_CHECK;
+
 /* Rows in the table's children that show `number`: each is called with the child's target, its
  * encoded identity and the index of the reference. None that is loose or shows something else. */
 int p2p_settle_children(struct p2p_target *target, int64_t number,

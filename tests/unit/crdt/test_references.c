@@ -215,6 +215,13 @@ static void deliver(struct kit_node *node, size_t index)
 
 static void clean(struct kit_node *node)
 {
+	struct p2p_error err = {0};
+	uint64_t wrong = 1;
+
+	assert_int_equal(p2p_store_begin_read(node->store, &err), 0);
+	assert_int_equal(p2p_merge_check(node->merge, &wrong, &err), 0);
+	p2p_store_rollback(node->store);
+	assert_int_equal(wrong, 0);
 	assert_string_equal(kit_rows(node, "PRAGMA foreign_key_check"), "");
 	assert_string_equal(kit_rows(node, "PRAGMA integrity_check"), "ok;");
 	assert_string_equal(kit_rows(node, "SELECT * FROM p2p_parked WHERE reason = 'pending'"),
@@ -566,6 +573,36 @@ static void a_key_by_value_waits_for_a_row_that_has_the_value(void **state)
 	change_count = 0;
 }
 
+/* --- the check -------------------------------------------------------------------------------- */
+
+static void checked(uint64_t expected)
+{
+	struct p2p_error err = {0};
+	uint64_t wrong = 0;
+
+	assert_int_equal(p2p_store_begin_read(a.store, &err), 0);
+	assert_int_equal(p2p_merge_check(a.merge, &wrong, &err), 0);
+	p2p_store_rollback(a.store);
+	assert_int_equal(wrong, expected);
+}
+
+static void a_row_that_is_not_where_the_rules_put_it_is_found(void **state)
+{
+	(void)state;
+	person('A', 10, 'p', 1, "ann");
+	item('B', 20, 'i', 1, 'p');
+	item('B', 21, 'j', 2, 'q');
+	deliver(&a, 0);
+	deliver(&a, 1);
+	deliver(&a, 2);
+	checked(0);
+	kit_sql(&a, "UPDATE item SET owner = 9 WHERE id = 1");
+	checked(1);
+	kit_sql(&a, "UPDATE item SET owner = 1 WHERE id = 1;"
+		    "UPDATE p2p_ref SET pk = (SELECT k FROM p2p_row_1)");
+	checked(1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,6 +623,7 @@ int main(void)
 		T(a_row_that_yielded_comes_after_its_equals),
 		T(a_number_that_was_yielded_goes_to_the_other),
 		T(a_key_by_value_waits_for_a_row_that_has_the_value),
+		T(a_row_that_is_not_where_the_rules_put_it_is_found),
 	};
 
 	return cmocka_run_group_tests_name("references", tests, setup, teardown);
