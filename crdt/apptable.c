@@ -4,6 +4,8 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/store_private.h"
+#include "crdt/triggers.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -101,12 +103,39 @@ static int app_encoding(struct p2p_apptable *app)
 	return rc == SQLITE_OK ? 0 : p2p_store_error(app->store, rc, NULL, "read the encoding");
 }
 
+static int app_clauses(struct p2p_apptable *app)
+{
+	static const char query[] = "SELECT sql FROM main.sqlite_schema WHERE type = 'table'"
+				    " AND name = ?1 COLLATE NOCASE";
+	static const char *const words[] = {"ON", "CONFLICT"};
+	sqlite3_stmt *stmt = NULL;
+	const char *sql;
+	int rc = sqlite3_prepare_v2(p2p_store_db(app->store), query, -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 1, app->table->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW) {
+		sql = (const char *)sqlite3_column_text(stmt, 0);
+		app->clauses = !sql || p2p_sqltext_has(sql, words, 2);
+		rc = SQLITE_DONE;
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc == SQLITE_DONE ? 0
+				 : p2p_store_error(app->store, rc, NULL, "read a table's text in");
+}
+
 int p2p_apptable_init(struct p2p_apptable *app, struct p2p_store *store, struct p2p_table *table)
 {
+	int rc;
+
 	memset(app, 0, sizeof(*app));
 	app->store = store;
 	app->table = table;
-	return app_encoding(app);
+	app->events = p2p_triggers_events(store, table);
+	rc = app->events ? app_clauses(app) : 0;
+	return rc ? rc : app_encoding(app);
 }
 
 static void statement_drop(struct p2p_apptable_statement *statement)
@@ -122,8 +151,8 @@ void p2p_apptable_deinit(struct p2p_apptable *app)
 
 	for (i = 0; i < app->statement_count; i++)
 		statement_drop(&app->statements[i]);
-	(void)sqlite3_finalize(app->remove); /* errors were seen at the steps */
-	(void)sqlite3_finalize(app->move);
+	(void)sqlite3_finalize(app->remove); /* its error was seen at the step */
+	p2p_cells_deinit(&app->number);
 	memset(app, 0, sizeof(*app));
 }
 
@@ -138,12 +167,15 @@ static void sql_where_key(struct p2p_buf *sql, const struct p2p_table *table)
 	}
 }
 
-/* OR ABORT: the table's own ON CONFLICT REPLACE would delete other rows unseen. */
-static void sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set)
+/* OR ABORT: the table's own ON CONFLICT REPLACE would delete other rows unseen. It would also stand
+ * for the OR clauses in triggers, so it must not be where they run (sqlite.org/lang_createtrigger).
+ */
+static void sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set,
+		       bool firing)
 {
 	uint32_t i, count = 0;
 
-	p2p_sql_text(sql, "INSERT OR ABORT INTO main.");
+	p2p_sql_text(sql, firing ? "INSERT INTO main." : "INSERT OR ABORT INTO main.");
 	p2p_sql_name(sql, table->name);
 	for (i = 0; i < table->column_count; i++) {
 		if (!set[i])
@@ -158,12 +190,13 @@ static void sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const
 	p2p_sql_text(sql, ")");
 }
 
-static void sql_update(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set)
+static void sql_update(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set,
+		       bool firing)
 {
 	const char *separator = " SET ";
 	uint32_t i;
 
-	p2p_sql_text(sql, "UPDATE OR ABORT main.");
+	p2p_sql_text(sql, firing ? "UPDATE main." : "UPDATE OR ABORT main.");
 	p2p_sql_name(sql, table->name);
 	for (i = 0; i < table->column_count; i++) {
 		if (!set[i])
@@ -176,29 +209,28 @@ static void sql_update(struct p2p_buf *sql, const struct p2p_table *table, const
 	sql_where_key(sql, table);
 }
 
-static int statement_make(struct p2p_apptable *app, struct p2p_apptable_statement *out, bool insert,
+static int statement_make(struct p2p_apptable *app, struct p2p_apptable_statement *out,
 			  const struct p2p_cells *cells)
 {
 	struct p2p_buf sql;
 	int rc;
 
-	out->insert = insert;
 	out->columns = p2p_memdup(cells->set, cells->count);
 	if (!out->columns)
 		return P2P_ENOMEM;
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
-	if (insert)
-		sql_insert(&sql, app->table, cells->set);
+	if (out->insert)
+		sql_insert(&sql, app->table, cells->set, out->firing);
 	else
-		sql_update(&sql, app->table, cells->set);
+		sql_update(&sql, app->table, cells->set, out->firing);
 	rc = p2p_sql_prepare(app->store, &sql, &out->stmt);
 	p2p_buf_deinit(&sql);
 	return rc;
 }
 
 /* The statement that writes exactly these columns. */
-static int statement_get(struct p2p_apptable *app, bool insert, const struct p2p_cells *cells,
-			 sqlite3_stmt **out)
+static int statement_get(struct p2p_apptable *app, bool insert, bool firing,
+			 const struct p2p_cells *cells, sqlite3_stmt **out)
 {
 	struct p2p_apptable_statement *at = NULL, *oldest = &app->statements[0];
 	size_t i;
@@ -206,7 +238,8 @@ static int statement_get(struct p2p_apptable *app, bool insert, const struct p2p
 
 	for (i = 0; i < app->statement_count; i++) {
 		at = &app->statements[i];
-		if (at->insert == insert && memcmp(at->columns, cells->set, cells->count) == 0) {
+		if (at->insert == insert && at->firing == firing &&
+		    memcmp(at->columns, cells->set, cells->count) == 0) {
 			at->used = ++app->uses;
 			*out = at->stmt;
 			return 0;
@@ -218,7 +251,9 @@ static int statement_get(struct p2p_apptable *app, bool insert, const struct p2p
 		oldest = &app->statements[app->statement_count++];
 	else
 		statement_drop(oldest);
-	rc = statement_make(app, oldest, insert, cells);
+	oldest->insert = insert;
+	oldest->firing = firing;
+	rc = statement_make(app, oldest, cells);
 	if (rc) {
 		statement_drop(oldest);
 		*oldest = app->statements[--app->statement_count];
@@ -287,33 +322,17 @@ static int app_bind_cells(sqlite3_stmt *stmt, const struct p2p_cells *cells, int
 	return rc;
 }
 
-int p2p_apptable_insert(struct p2p_apptable *app, const struct p2p_cells *cells)
-{
-	sqlite3_stmt *stmt;
-	int next, rc = statement_get(app, true, cells, &stmt);
+/* --- writes ---------------------------------------------------------------------------------- */
 
-	if (!rc)
-		rc = app_bind_cells(stmt, cells, &next);
-	return rc ? rc : app_step(app, stmt, "insert");
-}
+/* One write to the table: its statement, with and without triggers. */
+struct write {
+	enum p2p_sql_event event;
+	const struct p2p_cells *cells; /* NULL for a delete */
+	const struct p2p_value *key;   /* NULL for an insert */
+	const char *what;
+};
 
-int p2p_apptable_update(struct p2p_apptable *app, const struct p2p_value *key,
-			const struct p2p_cells *cells)
-{
-	sqlite3_stmt *stmt;
-	int next, rc;
-
-	if (!p2p_cells_any(cells))
-		return 0;
-	rc = statement_get(app, false, cells, &stmt);
-	if (!rc)
-		rc = app_bind_cells(stmt, cells, &next);
-	if (!rc)
-		rc = app_bind_key(app->table, stmt, next, key);
-	return rc ? rc : app_step(app, stmt, "update");
-}
-
-int p2p_apptable_delete(struct p2p_apptable *app, const struct p2p_value *key)
+static int delete_get(struct p2p_apptable *app, sqlite3_stmt **out)
 {
 	struct p2p_buf sql;
 	int rc = 0;
@@ -326,36 +345,192 @@ int p2p_apptable_delete(struct p2p_apptable *app, const struct p2p_value *key)
 		rc = p2p_sql_prepare(app->store, &sql, &app->remove);
 		p2p_buf_deinit(&sql);
 	}
+	*out = app->remove;
+	return rc;
+}
+
+static int write_prepare(struct p2p_apptable *app, const struct write *write, bool firing,
+			 sqlite3_stmt **out)
+{
+	int next = 1;
+	int rc = write->event == P2P_SQL_DELETE ? delete_get(app, out)
+						: statement_get(app, write->event == P2P_SQL_INSERT,
+								firing, write->cells, out);
+
+	if (!rc && write->cells)
+		rc = app_bind_cells(*out, write->cells, &next);
+	if (!rc && write->key)
+		rc = app_bind_key(app->table, *out, next, write->key);
+	return rc;
+}
+
+static int write_plain(struct p2p_apptable *app, const struct write *write)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = write_prepare(app, write, false, &stmt);
+
+	return rc ? rc : app_step(app, stmt, write->what);
+}
+
+/* What the table itself says, without a trace: 0 or an outcome. */
+static int write_try(struct p2p_apptable *app, const struct write *write)
+{
+	int rc = p2p_store_exec(app->store, "SAVEPOINT p2p_try", NULL), undone;
+
+	if (rc)
+		return rc;
+	rc = write_plain(app, write);
+	undone = p2p_store_exec(app->store, "ROLLBACK TO p2p_try", NULL);
+	if (!undone)
+		undone = p2p_store_exec(app->store, "RELEASE p2p_try", NULL);
+	return rc < 0 || !undone ? rc : undone;
+}
+
+/* With the application's triggers. What fails is tried without them: then it was one of them, or
+ * the table's own constraint speaks. Errors in triggers undo the statement only: those that could
+ * undo more do not run. */
+static int write_firing(struct p2p_apptable *app, const struct write *write)
+{
+	sqlite3_stmt *stmt = NULL;
+	char why[256];
+	int sql, rc = write_prepare(app, write, true, &stmt);
+
+	if (rc)
+		return rc;
+	p2p_triggers_on(app->store);
+	sql = sqlite3_step(stmt);
+	p2p_triggers_off(app->store);
+	if (sql != SQLITE_DONE && !p2p_triggers_may_fail(sql))
+		rc = p2p_store_error(app->store, sql, NULL, write->what);
+	(void)sqlite3_snprintf((int)sizeof(why), why, "%s",
+			       sqlite3_errmsg(p2p_store_db(app->store)));
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	if (sql == SQLITE_DONE || rc)
+		return rc;
+	rc = write_plain(app, write);
 	if (!rc)
-		rc = app_bind_key(app->table, app->remove, 1, key);
-	if (!rc)
-		rc = app_step(app, app->remove, "delete");
+		p2p_triggers_failed(app->store, app->table, write->event, why);
+	return rc;
+}
+
+static int write_run(struct p2p_apptable *app, const struct write *write)
+{
+	int rc = 0;
+
+	if (!(app->events & write->event))
+		return write_plain(app, write);
+	if (app->clauses && write->event != P2P_SQL_DELETE)
+		rc = write_try(app, write);
+	return rc ? rc : write_firing(app, write);
+}
+
+int p2p_apptable_insert(struct p2p_apptable *app, const struct p2p_cells *cells)
+{
+	const struct write write = {P2P_SQL_INSERT, cells, NULL, "insert"};
+
+	return write_run(app, &write);
+}
+
+int p2p_apptable_update(struct p2p_apptable *app, const struct p2p_value *key,
+			const struct p2p_cells *cells)
+{
+	const struct write write = {P2P_SQL_UPDATE, cells, key, "update"};
+
+	return p2p_cells_any(cells) ? write_run(app, &write) : 0;
+}
+
+int p2p_apptable_delete(struct p2p_apptable *app, const struct p2p_value *key)
+{
+	const struct write write = {P2P_SQL_DELETE, NULL, key, "delete"};
+	int rc = write_run(app, &write);
+
 	return rc > 0 ? P2P_ECORRUPT : rc; /* what could be written can be deleted */
+}
+
+/* --- other numbers --------------------------------------------------------------------------- */
+
+static int move_number(struct p2p_apptable *app, int64_t from, int64_t to)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX], value;
+	int rc = p2p_cells_reset(&app->number, app->table->column_count);
+
+	memset(&value, 0, sizeof(value));
+	value.type = P2P_INTEGER;
+	key[0] = value;
+	key[0].integer = from;
+	value.integer = to;
+	if (rc)
+		return rc;
+	p2p_cells_set(&app->number, app->table->key[0], &value);
+	return p2p_apptable_update(app, key, &app->number);
+}
+
+static int cells_copy(struct p2p_cells *cells, const struct p2p_table *table, struct p2p_buf *bytes)
+{
+	struct p2p_reader reader;
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		if (cells->set[i])
+			p2p_value_put(bytes, &cells->values[i]);
+	if (p2p_buf_error(bytes))
+		return p2p_buf_error(bytes);
+	p2p_reader_init(&reader, bytes->data, bytes->len);
+	for (i = 0; i < table->column_count; i++)
+		if (cells->set[i])
+			p2p_value_read(&reader, &cells->values[i]);
+	return p2p_reader_error(&reader);
+}
+
+/* The row goes and comes: 0, an outcome, or an error. */
+static int move_row(struct p2p_apptable *app, int64_t from, int64_t to)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct p2p_cells cells;
+	struct p2p_buf bytes;
+	int rc;
+
+	memset(&key[0], 0, sizeof(key[0]));
+	key[0].type = P2P_INTEGER;
+	key[0].integer = from;
+	p2p_cells_init(&cells);
+	p2p_buf_init(&bytes, P2P_RECORD_BYTES_MAX);
+	rc = p2p_apptable_read(app, key, &cells);
+	if (!rc)
+		rc = cells_copy(&cells, app->table, &bytes);
+	p2p_store_row_done(app->store);
+	if (!rc)
+		rc = p2p_apptable_delete(app, key);
+	key[0].integer = to;
+	if (!rc) {
+		p2p_cells_set(&cells, app->table->key[0], &key[0]);
+		rc = p2p_apptable_insert(app, &cells);
+	}
+	p2p_cells_deinit(&cells);
+	p2p_buf_deinit(&bytes);
+	return rc == P2P_ENOENT ? 0 : rc; /* as of an UPDATE of no row */
 }
 
 int p2p_apptable_move(struct p2p_apptable *app, int64_t from, int64_t to)
 {
-	struct p2p_buf sql;
-	int rc = 0;
+	const unsigned both = P2P_SQL_INSERT | P2P_SQL_DELETE;
+	int rc, undone;
 
 	p2p_require(app->table->generated_identity);
-	if (!app->move) {
-		p2p_buf_init(&sql, SQL_BYTES_MAX);
-		p2p_sql_text(&sql, "UPDATE OR ABORT main.");
-		p2p_sql_name(&sql, app->table->name);
-		p2p_sql_text(&sql, " SET ");
-		p2p_sql_name(&sql, app->table->columns[app->table->key[0]].name);
-		p2p_sql_text(&sql, "=?");
-		sql_where_key(&sql, app->table);
-		rc = p2p_sql_prepare(app->store, &sql, &app->move);
-		p2p_buf_deinit(&sql);
-	}
+	if ((app->events & both) != both || from == to)
+		return move_number(app, from, to);
+	rc = p2p_store_exec(app->store, "SAVEPOINT p2p_move", NULL);
 	if (rc)
 		return rc;
-	if (sqlite3_bind_int64(app->move, 1, to) != SQLITE_OK ||
-	    sqlite3_bind_int64(app->move, 2, from) != SQLITE_OK)
-		return P2P_ENOMEM;
-	return app_step(app, app->move, "renumber");
+	rc = move_row(app, from, to);
+	undone = rc > 0 ? p2p_store_exec(app->store, "ROLLBACK TO p2p_move", NULL) : 0;
+	if (rc >= 0 && !undone)
+		undone = p2p_store_exec(app->store, "RELEASE p2p_move", NULL);
+	if (rc < 0 || undone)
+		return rc < 0 ? rc : undone;
+	/* It stands there already, but cannot come in whole: its number alone is changed. */
+	return rc == P2P_APPTABLE_UNIQUE || rc == P2P_APPTABLE_REFUSED ? move_number(app, from, to)
+								       : rc;
 }
 
 int p2p_apptable_read(struct p2p_apptable *app, const struct p2p_value *key, struct p2p_cells *out)

@@ -2,7 +2,10 @@
  *
  * Values go in and come out by column index (struct p2p_table.columns). Statements are prepared
  * once and kept; they name the columns that they write, so that a column which a changeset does not
- * know gets its default from SQLite. What a constraint forbids is an outcome, never an error. */
+ * know gets its default from SQLite. What a constraint forbids is an outcome, never an error.
+ *
+ * Triggers of the application that keep what is not replicated run with each write
+ * (crdt/triggers.h). One that fails is no outcome: the row is written without it. */
 #ifndef P2P_CRDT_APPTABLE_H
 #define P2P_CRDT_APPTABLE_H
 
@@ -31,6 +34,7 @@ struct p2p_apptable_statement {
 	struct sqlite3_stmt *stmt; /* owned */
 	uint8_t *columns;	   /* owned: the set that it writes */
 	bool insert;
+	bool firing;   /* fires triggers of the application */
 	uint64_t used; /* the least recent one makes room */
 };
 
@@ -40,10 +44,14 @@ struct p2p_apptable {
 	struct p2p_apptable_statement statements[P2P_APPTABLE_STATEMENTS_MAX];
 	size_t statement_count;
 	uint64_t uses;
-	struct sqlite3_stmt *remove, *move; /* owned; NULL until needed */
-	bool text_converted;		    /* the file is UTF-16: TEXT may come back changed */
+	struct sqlite3_stmt *remove; /* owned; NULL until needed */
+	struct p2p_cells number;     /* a number alone */
+	bool text_converted;	     /* the file is UTF-16: TEXT may come back changed */
+	unsigned events;	     /* on which triggers of the application run */
+	bool clauses; /* constraints of the table have ON CONFLICT clauses of their own */
 };
 
+/* After p2p_triggers_refresh(), where rows are to be written. */
 int p2p_apptable_init(struct p2p_apptable *app, struct p2p_store *store,
 		      struct p2p_table *table) P2P_MUST_CHECK;
 void p2p_apptable_deinit(struct p2p_apptable *app);
@@ -60,7 +68,8 @@ int p2p_apptable_update(struct p2p_apptable *app, const struct p2p_value *key,
 			const struct p2p_cells *cells) P2P_MUST_CHECK;
 /* 0 also when there is no such row. */
 int p2p_apptable_delete(struct p2p_apptable *app, const struct p2p_value *key) P2P_MUST_CHECK;
-/* Gives the row with number `from` the number `to`; generated identity only. */
+/* Gives the row with number `from` the number `to`; generated identity only. Applications never
+ * change numbers, and their triggers may not know how: they see the row go and come. */
 int p2p_apptable_move(struct p2p_apptable *app, int64_t from, int64_t to) P2P_MUST_CHECK;
 /* All stored columns of a row; values are borrowed until the next use of the store's row statement.
  * P2P_ENOENT. */

@@ -260,6 +260,28 @@ int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
 	return rc == P2P_ENOENT ? claimants_find(numbers, number, true, moving, out) : rc;
 }
 
+int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,
+			const struct p2p_identity *self, bool *out)
+{
+	const struct p2p_id *table = &numbers->app->table->id;
+	struct p2p_claimant own = {.shown = number};
+	struct p2p_claimants list = {&own, 1, 1};
+	struct p2p_identity found;
+	struct p2p_id row_id;
+	int rc = noted_find(numbers, number, &found);
+
+	p2p_identity_row_id(&own.row_id, self, table);
+	if (!rc) {
+		p2p_identity_row_id(&row_id, &found, table);
+		*out = p2p_id_cmp(&row_id, &own.row_id) != 0;
+		return 0;
+	}
+	if (rc == P2P_ENOENT)
+		rc = claimants_find(numbers, number, true, &list, &found);
+	*out = rc == 0;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
 int p2p_claimant_row_cmp(const void *a, const void *b)
 {
 	const struct p2p_claimant *x = a, *y = b;

@@ -56,6 +56,9 @@ int p2p_claimant_drop(struct p2p_numbers *numbers, struct p2p_claimant *at) P2P_
 int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
 			const struct p2p_claimants *moving,
 			struct p2p_identity *out) P2P_MUST_CHECK;
+/* Whether a row other than this one shows, or would show, the number. */
+int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,
+			const struct p2p_identity *self, bool *out) P2P_MUST_CHECK;
 /* Identity of the row that shows `number`. P2P_ENOENT. */
 int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number,
 		     struct p2p_identity *out) P2P_MUST_CHECK;

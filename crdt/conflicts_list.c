@@ -6,6 +6,7 @@
 #include "crdt/conflicts.h"
 #include "crdt/parked.h"
 #include "crdt/store_private.h"
+#include "crdt/triggers.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -221,8 +222,10 @@ static int restore_row(struct restoring *r)
 static int restore(struct restoring *r, struct p2p_error *err)
 {
 	bool shown;
-	int rc = p2p_apptable_init(&r->target.app, r->store, r->table);
+	int rc = p2p_triggers_refresh(r->store);
 
+	if (!rc)
+		rc = p2p_apptable_init(&r->target.app, r->store, r->table);
 	p2p_numbers_init(&r->target.numbers, &r->target.app, r->store->log);
 	r->target.store = r->store;
 	r->target.table = r->table;

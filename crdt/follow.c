@@ -106,7 +106,9 @@ static int child_follow(struct p2p_settle *settle, const struct p2p_follower *at
 }
 
 /* A row that is parked, or shows something else: what it claims has another number in it. */
-static int child_reclaim(void *ctx, uint32_t number, const void *key, size_t len)
+static int below_reclaim(struct p2p_target *target, const void *key, size_t len);
+
+int p2p_follow_reclaim(void *ctx, uint32_t number, const void *key, size_t len)
 {
 	struct p2p_settle *settle = ctx;
 	struct p2p_table *table = p2p_store_table_by_number(settle->store, number);
@@ -118,6 +120,8 @@ static int child_reclaim(void *ctx, uint32_t number, const void *key, size_t len
 	if (!table || table->state != P2P_TABLE_LIVE)
 		return 0;
 	rc = settle->target(settle->ctx, table, &target);
+	if (!rc && table->lone_number && !table->generated_identity)
+		rc = below_reclaim(target, key, len);
 	if (rc || !target->uniques.count)
 		return rc;
 	rc = p2p_rowwork_load_key(work, target, key, len);
@@ -145,7 +149,29 @@ static int kept_reclaim(struct p2p_target *target, const struct p2p_claimant *at
 	row.key = key.data;
 	row.len = key.len;
 	p2p_settle_view(target->settle, &view);
-	return view.children(view.ctx, &row, false, child_reclaim, target->settle);
+	return view.children(view.ctx, &row, false, p2p_follow_reclaim, target->settle);
+}
+
+/* Of a row that is named by its parent: it has another number, too. */
+static int below_reclaim(struct p2p_target *target, const void *key, size_t len)
+{
+	struct p2p_plan_row row = {.table = target->table->number};
+	struct p2p_plan_view view;
+	struct p2p_buf copy;
+	int rc;
+
+	if (!target->child_count)
+		return 0;
+	p2p_buf_init(&copy, P2P_RECORD_BYTES_MAX);
+	p2p_buf_put(&copy, key, len);
+	rc = p2p_buf_error(&copy);
+	row.key = copy.data;
+	row.len = copy.len;
+	p2p_settle_view(target->settle, &view);
+	if (!rc)
+		rc = view.children(view.ctx, &row, false, p2p_follow_reclaim, target->settle);
+	p2p_buf_deinit(&copy);
+	return rc;
 }
 
 static int moving_end(struct p2p_target *target, const struct p2p_claimants *list)

@@ -8,6 +8,8 @@
 #include "crdt/follow.h"
 #include "crdt/hlc.h"
 #include "crdt/rowmerge.h"
+#include "crdt/triggers.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -78,6 +80,7 @@ static void target_free(struct p2p_target *target)
 	for (i = 0; i < target->child_count; i++)
 		(void)sqlite3_finalize(target->children[i].find); /* seen at the steps */
 	p2p_free(target->children);
+	p2p_valuekeys_deinit(target);
 	p2p_uniques_deinit(&target->uniques);
 	p2p_numbers_deinit(&target->numbers);
 	p2p_apptable_deinit(&target->app);
@@ -152,6 +155,8 @@ static int merge_refresh(struct p2p_merge *merge)
 
 	/* without its tables everything would seem to wait for them */
 	p2p_require(p2p_store_enabled(store));
+	if (!rc)
+		rc = p2p_triggers_refresh(store);
 	if (rc)
 		return rc;
 	if (p2p_store_table_count(store))
@@ -210,6 +215,8 @@ static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p
 		rc = p2p_uniques_init(&target->uniques, &target->app);
 	if (!rc)
 		rc = target_children(target);
+	if (!rc)
+		rc = p2p_valuekeys_init(target);
 	if (rc) {
 		target_free(target);
 		return rc;
@@ -609,4 +616,65 @@ int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 	if (!rc)
 		rc = p2p_seen_save(&merge->seen, merge->config.store);
 	return rc ? merge_error(merge, err, rc, "project merged rows") : 0;
+}
+
+/* References in a table to rows that are not in theirs, beyond those that are loose. */
+static int reference_dangles(struct p2p_merge *merge, const struct p2p_table *table,
+			     const struct p2p_reference *reference, uint64_t *out)
+{
+	static const char format[] = "SELECT count(*) - (SELECT count(*) FROM main.p2p_ref"
+				     " WHERE t = %u AND slot = %u AND pt = 0) FROM main.\"%w\" AS c"
+				     " WHERE typeof(c.\"%w\") = 'integer' AND NOT EXISTS"
+				     " (SELECT 1 FROM main.\"%w\" AS p WHERE p.\"%w\" = c.\"%w\")";
+	struct p2p_store *store = merge->config.store;
+	const struct p2p_table *parent = p2p_store_table_by_id(store, &reference->parent);
+	const struct p2p_column *column = &table->columns[reference->column];
+	sqlite3_stmt *stmt = NULL;
+	int64_t count = 0;
+	char *sql;
+	int rc;
+
+	if (column->flags & P2P_COLUMN_KEY)
+		return 0; /* what is loose there is in the identities */
+	sql = sqlite3_mprintf(format, table->number, column->slot, table->name, column->name,
+			      parent->name, parent->columns[parent->key[0]].name, column->name);
+	rc = sql ? sqlite3_prepare_v2(p2p_store_db(store), sql, -1, &stmt, NULL) : SQLITE_NOMEM;
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		count = sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	sqlite3_free(sql);
+	*out += count > 0 ? (uint64_t)count : 0;
+	return rc == SQLITE_ROW ? 0 : p2p_store_error(store, rc, NULL, "look for references in");
+}
+
+static int table_check(struct p2p_merge *merge, struct p2p_table *table, uint64_t *out_rows)
+{
+	struct p2p_target *target;
+	uint32_t i;
+	int rc = target_get(merge, table, &target);
+
+	if (!rc)
+		rc = p2p_settle_ask_all(target);
+	for (i = 0; i < table->reference_count && !rc; i++)
+		rc = reference_dangles(merge, table, &table->references[i], out_rows);
+	return rc;
+}
+
+int p2p_merge_check(struct p2p_merge *merge, uint64_t *out_rows, struct p2p_error *err)
+{
+	struct p2p_store *store = merge->config.store;
+	size_t i;
+	int rc = merge_refresh(merge);
+
+	p2p_require(p2p_store_in_transaction(store));
+	*out_rows = 0;
+	for (i = 0; i < p2p_store_table_count(store) && !rc; i++)
+		if (p2p_store_table(store, i)->state == P2P_TABLE_LIVE)
+			rc = table_check(merge, p2p_store_table(store, i), out_rows);
+	if (!rc)
+		rc = p2p_settle_check(&merge->settle, out_rows);
+	p2p_settle_clear(&merge->settle);
+	return rc ? merge_error(merge, err, rc, "check what the tables show") : 0;
 }

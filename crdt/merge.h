@@ -12,9 +12,9 @@
  * is shown when a record that says all of it was merged in its life and, with generated identity,
  * it claims a number. Columns that its records do not name have their default, and no clock.
  *
- * Not merged yet, but never lost: counters, references, loose numbers and yields. A record with one
- * of them, or with a column that is not here, is merged as far as it can be and kept whole in
- * `waiting`, as one of an unknown table, schema record or kind is. */
+ * References and constraints: crdt/settle.h. A record with a counter, or with a column, a reference
+ * or a key that is not here, is merged as far as it can be and kept whole in `waiting`, as one of
+ * an unknown table, schema record or kind is. */
 #ifndef P2P_CRDT_MERGE_H
 #define P2P_CRDT_MERGE_H
 
@@ -74,5 +74,10 @@ bool p2p_merge_renumbered(struct p2p_merge *merge);
  * drops what is pending, statements and what is kept of tables. */
 int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_merge_reset(struct p2p_merge *merge);
+/* Looks at everything that is kept out of the tables, and at every reference in them, as if nothing
+ * had been decided before: *out_rows counts rows that are not where the rules put them. In a
+ * transaction, after finish; writes nothing. */
+int p2p_merge_check(struct p2p_merge *merge, uint64_t *out_rows,
+		    struct p2p_error *err) P2P_MUST_CHECK;
 
 #endif

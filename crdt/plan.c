@@ -29,6 +29,7 @@ static void row_free(struct p2p_plan_row *row)
 		p2p_free(row->refs[i].key);
 	p2p_free(row->refs);
 	p2p_free(row->claims);
+	p2p_free(row->names);
 	p2p_free(row->key);
 	p2p_free(row);
 }
@@ -165,10 +166,21 @@ int p2p_plan_ref_add(struct p2p_plan_row *row, const struct p2p_plan_ref *ref)
 	row->refs = grown;
 	grown += row->ref_count;
 	*grown = *ref;
-	grown->key = p2p_memdup(ref->key, ref->len);
-	if (!grown->key)
+	grown->key = ref->len ? p2p_memdup(ref->key, ref->len) : NULL;
+	if (ref->len && !grown->key)
 		return P2P_ENOMEM;
 	row->ref_count++;
+	return 0;
+}
+
+int p2p_plan_name_add(struct p2p_plan_row *row, const struct p2p_id *name)
+{
+	struct p2p_id *grown = p2p_realloc(row->names, (row->name_count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return P2P_ENOMEM;
+	row->names = grown;
+	grown[row->name_count++] = *name;
 	return 0;
 }
 
@@ -247,7 +259,20 @@ int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t 
 	row->visible = row->shown;
 	for (i = 0; i < row->claim_count && row->live && !rc; i++)
 		rc = claim_index(plan, row, &row->claims[i].hash);
+	for (i = 0; i < row->name_count && row->live && !rc; i++)
+		rc = claim_index(plan, row, &row->names[i]);
 	return rc;
+}
+
+bool p2p_plan_named(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *name)
+{
+	uint32_t at = plan->claim_buckets ? plan->claim_heads[claim_bucket(plan, table, name)] : 0;
+
+	for (; at; at = plan->claims[at - 1].next)
+		if (plan->claims[at - 1].row->table == table && plan->claims[at - 1].row->visible &&
+		    p2p_id_cmp(&plan->claims[at - 1].hash, name) == 0)
+			return true;
+	return false;
 }
 
 /* --- order ------------------------------------------------------------------------------------ */

@@ -34,6 +34,8 @@ struct p2p_plan_ref {
 	uint32_t table; /* of the parent */
 	uint8_t *key;	/* owned by the plan: the parent's identity */
 	size_t len;
+	bool named; /* by value: any row that has this name; key is the one in the table, if any */
+	struct p2p_id name;
 	bool hides;   /* else it shows NULL or its default while the parent is not shown */
 	bool instead; /* the next one stands in for it: one of both has to be shown */
 };
@@ -52,6 +54,8 @@ struct p2p_plan_row {
 	size_t claim_count;
 	struct p2p_plan_ref *refs; /* owned by the plan */
 	size_t ref_count;
+	struct p2p_id *names; /* owned by the plan: by which others refer to it */
+	size_t name_count;
 	/* the plan's answer */
 	bool unique, visible;
 	bool touched; /* was asked about, or its answer is another than before */
@@ -86,6 +90,7 @@ void p2p_plan_free(struct p2p_plan *plan); /* NULL allowed */
 
 /* For load. P2P_ENOMEM. */
 int p2p_plan_claim_add(struct p2p_plan_row *row, const struct p2p_plan_claim *claim) P2P_MUST_CHECK;
+int p2p_plan_name_add(struct p2p_plan_row *row, const struct p2p_id *name) P2P_MUST_CHECK;
 /* ref: key is copied. */
 int p2p_plan_ref_add(struct p2p_plan_row *row, const struct p2p_plan_ref *ref) P2P_MUST_CHECK;
 

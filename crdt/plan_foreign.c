@@ -16,7 +16,12 @@ struct foreign {
 
 int p2p_plan_will_show(struct p2p_plan *plan, const struct p2p_plan_ref *ref, bool *out)
 {
-	const struct p2p_plan_row *row = p2p_plan_find(plan, ref->table, ref->key, ref->len);
+	const struct p2p_plan_row *row;
+
+	*out = ref->named && p2p_plan_named(plan, ref->table, &ref->name);
+	if (*out || !ref->len)
+		return 0;
+	row = p2p_plan_find(plan, ref->table, ref->key, ref->len);
 
 	if (row && row->loaded) {
 		*out = row->visible;

@@ -44,6 +44,8 @@ struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, 
 /* Known and loaded from now on. */
 int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
 		 struct p2p_plan_row **out) P2P_MUST_CHECK;
+/* A loaded row of that name is visible. */
+bool p2p_plan_named(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *name);
 int p2p_plan_push(struct p2p_plan_rows *list, struct p2p_plan_row *row) P2P_MUST_CHECK;
 /* After UNIQUE: which of the unique rows are visible. */
 int p2p_plan_foreign(struct p2p_plan *plan) P2P_MUST_CHECK;

@@ -80,6 +80,25 @@ int p2p_replica_adopt(struct p2p_replica *replica, struct p2p_error *err) P2P_MU
 int p2p_replica_enable(struct p2p_replica *replica, const char *const *names, size_t count,
 		       const char *const *exclude, size_t exclude_count,
 		       struct p2p_error *err) P2P_MUST_CHECK;
+/* The same for what is chosen beyond the tables. */
+struct p2p_enable {
+	const char *const *names; /* all borrowed for the call; NULL: all tables */
+	size_t count;
+	const char *const *exclude; /* of all tables */
+	size_t exclude_count;
+	/* "COLUMN=PARENT", or "TABLE.COLUMN=PARENT": columns that refer to rows of a table although
+	 * no FOREIGN KEY says so. They follow a row that gets another number. */
+	const char *const *refs;
+	size_t ref_count;
+};
+/* With choices, tables that are replicated already are passed over; a choice that they do not have
+ * is refused. P2P_EINVAL: not of that form, or ambiguous; P2P_ENOENT: no such table or column;
+ * P2P_EREFUSED: it cannot be one; nothing was changed. */
+int p2p_replica_enable_as(struct p2p_replica *replica, const struct p2p_enable *wish,
+			  struct p2p_error *err) P2P_MUST_CHECK;
+/* Only looks whether the choices can be made. No member need be. */
+int p2p_replica_enable_check(struct p2p_replica *replica, const struct p2p_enable *wish,
+			     struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_replica_disable(struct p2p_replica *replica, const char *const *names, size_t count,
 			struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_replica_rescan(struct p2p_replica *replica, const char *const *names, size_t count,

@@ -162,9 +162,7 @@ static bool walk_on(struct p2p_replica *replica)
 {
 	struct p2p_again *again = &replica->again;
 
-	while (again->at < again->todo.count &&
-	       (again->seq > again->todo.entries[again->at].seq ||
-		p2p_id_cmp(&again->todo.entries[again->at].replica, &replica->id) == 0)) {
+	while (again->at < again->todo.count && again->seq > again->todo.entries[again->at].seq) {
 		again->at++;
 		again->seq = 1;
 	}

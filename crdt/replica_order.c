@@ -7,8 +7,10 @@
 #include "proto/mem.h"
 
 struct order {
-	const char *const *names; /* borrowed */
+	const char *const *names; /* borrowed, like refs */
 	size_t count;
+	const struct p2p_named_ref *refs;
+	size_t ref_count;
 	struct p2p_table *tables; /* owned, like names; no columns: not there */
 	bool *done;		  /* owned */
 };
@@ -26,10 +28,14 @@ static bool waits_for(const struct order *order, size_t at, const char *parent)
 static bool is_ready(const struct order *order, size_t at)
 {
 	const struct p2p_table *table = &order->tables[at];
-	uint32_t i;
+	size_t i;
 
 	for (i = 0; i < table->foreign_count; i++)
 		if (waits_for(order, at, table->foreigns[i].parent))
+			return false;
+	for (i = 0; i < order->ref_count; i++)
+		if (sqlite3_stricmp(order->refs[i].child, order->names[at]) == 0 &&
+		    waits_for(order, at, order->refs[i].parent))
 			return false;
 	return true;
 }
@@ -66,11 +72,11 @@ static int tables_read(struct p2p_replica *replica, struct order *order)
 	return rc;
 }
 
-int p2p_replica_order(struct p2p_replica *replica, const char *const *names, size_t count,
-		      const char **out)
+int p2p_replica_order(struct p2p_replica *replica, const struct p2p_enable *wish,
+		      const struct p2p_named_ref *refs, const char **out)
 {
-	struct order order = {.names = names, .count = count};
-	size_t i, at;
+	struct order order = {wish->names, wish->count, refs, wish->ref_count, NULL, NULL};
+	size_t i, at, count = wish->count;
 	int rc;
 
 	if (!count)
@@ -81,7 +87,7 @@ int p2p_replica_order(struct p2p_replica *replica, const char *const *names, siz
 	for (i = 0; i < count && !rc; i++) {
 		at = next_of(&order);
 		order.done[at] = true;
-		out[i] = names[at];
+		out[i] = wish->names[at];
 	}
 	for (i = 0; i < count && order.tables; i++)
 		p2p_table_deinit(&order.tables[i]);

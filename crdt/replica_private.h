@@ -173,8 +173,19 @@ int p2p_replica_stamp_of(void *ctx, const struct p2p_id *replica, uint64_t seq,
 			 struct p2p_hlc *out) P2P_MUST_CHECK;
 struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica);
 
-/* crdt/replica_order.c: the names with parents before children; out: room for count. */
-int p2p_replica_order(struct p2p_replica *replica, const char *const *names, size_t count,
-		      const char **out) P2P_MUST_CHECK;
+/* replica_refs.c */
+struct p2p_named_ref {
+	char child[256], parent[256]; /* names as declared */
+	struct p2p_choice choice;
+};
+/* Reads and checks what --ref says: wish->ref_count of them, owned by the caller. Errors as
+ * p2p_replica_enable_as(). */
+int p2p_replica_refs_read(struct p2p_replica *replica, const struct p2p_enable *wish,
+			  struct p2p_named_ref **out, struct p2p_error *err) P2P_MUST_CHECK;
+
+/* crdt/replica_order.c: the names of a wish with parents before children; refs: as many as it has;
+ * out: room for count. */
+int p2p_replica_order(struct p2p_replica *replica, const struct p2p_enable *wish,
+		      const struct p2p_named_ref *refs, const char **out) P2P_MUST_CHECK;
 
 #endif

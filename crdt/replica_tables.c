@@ -23,6 +23,8 @@ static bool reference_fits(const struct p2p_table *table, uint32_t column,
 	static const struct p2p_id none;
 	uint32_t at = table->columns[column].reference;
 
+	if (at == P2P_REFERENCE_NONE && (table->columns[column].flags & P2P_COLUMN_NAMED))
+		return p2p_id_cmp(parent, &table->columns[column].named) == 0; /* not (yet) here */
 	if (at == P2P_REFERENCE_NONE)
 		return p2p_id_cmp(parent, &none) == 0;
 	return p2p_id_cmp(parent, &table->references[at].parent) == 0;
@@ -246,6 +248,7 @@ struct names {
 	size_t exclude_count;
 	char **items; /* owned */
 	size_t count;
+	bool quiet, replicated; /* nothing is told; those that are replicated, too */
 };
 
 static void names_deinit(struct names *names)
@@ -286,14 +289,49 @@ static int collect_name(void *ctx, struct p2p_table *table)
 	struct p2p_replica *replica = names->replica;
 	int rc = 0;
 
-	if (table->state == P2P_TABLE_REFUSED && sqlite3_strnicmp(table->name, "p2p_", 4) != 0)
+	if (table->state == P2P_TABLE_REFUSED && sqlite3_strnicmp(table->name, "p2p_", 4) != 0 &&
+	    !names->quiet)
 		p2p_log(replica->config.log, P2P_LOG_WARN, "crdt", "table %s is not replicated: %s",
 			table->name, table->reason);
 	else if (table->state != P2P_TABLE_REFUSED && !name_excluded(names, table->name) &&
-		 !p2p_store_table_by_name(replica->store, table->name))
+		 (names->replicated || !p2p_store_table_by_name(replica->store, table->name)))
 		rc = names_add(names, table->name);
 	if (!rc)
 		p2p_table_deinit(table); /* ours on 0 */
+	return rc;
+}
+
+/* With what --ref says of its columns. */
+static int enable_name(struct p2p_replica *replica, const char *name,
+		       const struct p2p_named_ref *refs, size_t ref_count, struct p2p_error *err)
+{
+	struct p2p_enabling enabling = {.name = name, .present = P2P_PRESENT_NOW};
+	struct p2p_choice *choices = p2p_calloc(ref_count + 1, sizeof(*choices));
+	size_t i;
+	int rc;
+
+	if (!choices)
+		return P2P_ENOMEM;
+	for (i = 0; i < ref_count; i++)
+		if (sqlite3_stricmp(refs[i].child, name) == 0)
+			choices[enabling.choice_count++] = refs[i].choice;
+	enabling.choices = choices;
+	rc = p2p_store_enable_as(replica->store, &enabling, err);
+	p2p_free(choices);
+	return rc ? rc : set_local(replica, name, false);
+}
+
+static int enable_each(struct p2p_replica *replica, const struct p2p_enable *wish,
+		       const struct p2p_named_ref *refs, struct p2p_error *err)
+{
+	const char **order = p2p_calloc(wish->count + 1, sizeof(*order));
+	size_t i;
+	int rc = order ? p2p_replica_order(replica, wish, refs, order) : P2P_ENOMEM;
+
+	for (i = 0; i < wish->count && !rc; i++)
+		if (!wish->ref_count || !p2p_store_table_by_name(replica->store, order[i]))
+			rc = enable_name(replica, order[i], refs, wish->ref_count, err);
+	p2p_free(order);
 	return rc;
 }
 
@@ -312,26 +350,22 @@ static int enable_again(struct p2p_replica *replica, const char *const *names, s
 	return rc;
 }
 
-static int enable_names(struct p2p_replica *replica, const char *const *names, size_t count,
+static int enable_names(struct p2p_replica *replica, const struct p2p_enable *wish,
 			struct p2p_error *err)
 {
-	const char **order = p2p_calloc(count + 1, sizeof(*order));
-	size_t i;
-	int rc = order ? change_begin(replica, err) : P2P_ENOMEM;
+	struct p2p_named_ref *refs;
+	int rc = p2p_replica_refs_read(replica, wish, &refs, err);
 
+	if (!rc)
+		rc = change_begin(replica, err);
 	if (rc) {
-		p2p_free(order);
+		p2p_free(refs);
 		return rc;
 	}
-	rc = p2p_replica_order(replica, names, count, order);
-	for (i = 0; i < count && !rc; i++) {
-		rc = p2p_store_enable(replica->store, order[i], P2P_PRESENT_NOW, err);
-		if (!rc)
-			rc = set_local(replica, order[i], false);
-	}
-	p2p_free(order);
+	rc = enable_each(replica, wish, refs, err);
+	p2p_free(refs);
 	if (!rc)
-		rc = enable_again(replica, names, count);
+		rc = enable_again(replica, wish->names, wish->count);
 	rc = change_end(replica, rc, err);
 	if (rc)
 		return rc;
@@ -340,25 +374,68 @@ static int enable_names(struct p2p_replica *replica, const char *const *names, s
 	return replica->peers ? 0 : p2p_replica_freeze(replica, err);
 }
 
-int p2p_replica_enable(struct p2p_replica *replica, const char *const *names, size_t count,
-		       const char *const *exclude, size_t exclude_count, struct p2p_error *err)
+/* All tables of the file that a wish means. */
+static int names_all(struct names *all, struct p2p_replica *replica, const struct p2p_enable *wish,
+		     struct p2p_error *err)
 {
-	struct names all = {replica, exclude, exclude_count, NULL, 0};
+	all->replica = replica;
+	all->exclude = wish->exclude;
+	all->exclude_count = wish->exclude_count;
+	return p2p_schema_each(p2p_store_db(replica->store), collect_name, all, err);
+}
+
+int p2p_replica_enable_as(struct p2p_replica *replica, const struct p2p_enable *wish,
+			  struct p2p_error *err)
+{
+	struct names all = {.replicated = wish->ref_count > 0};
+	struct p2p_enable named = *wish;
 	int rc;
 
 	if (!replica->capture)
 		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
-	if (names)
-		return enable_names(replica, names, count, err);
-	rc = p2p_schema_each(p2p_store_db(replica->store), collect_name, &all, err);
+	if (wish->names)
+		return enable_names(replica, wish, err);
+	rc = names_all(&all, replica, wish, err);
+	named.names = (const char *const *)all.items;
+	named.count = all.count;
 	if (!rc && all.count)
-		rc = enable_names(replica, (const char *const *)all.items, all.count, err);
+		rc = enable_names(replica, &named, err);
 	else if (!rc && !p2p_store_table_count(replica->store))
 		rc = p2p_error_set(err, P2P_EREFUSED,
 				   "'%s' has no table that can be replicated: see 'p2pnode tables'",
 				   replica->db_path);
 	names_deinit(&all);
 	return rc;
+}
+
+int p2p_replica_enable_check(struct p2p_replica *replica, const struct p2p_enable *wish,
+			     struct p2p_error *err)
+{
+	struct names all = {.replicated = true, .quiet = true};
+	struct p2p_enable named = *wish;
+	struct p2p_named_ref *refs = NULL;
+	int rc = wish->names ? 0 : names_all(&all, replica, wish, err);
+
+	if (!wish->names) {
+		named.names = (const char *const *)all.items;
+		named.count = all.count;
+	}
+	if (!rc)
+		rc = p2p_replica_refs_read(replica, &named, &refs, err);
+	p2p_free(refs);
+	names_deinit(&all);
+	return rc;
+}
+
+int p2p_replica_enable(struct p2p_replica *replica, const char *const *names, size_t count,
+		       const char *const *exclude, size_t exclude_count, struct p2p_error *err)
+{
+	struct p2p_enable wish = {.names = names,
+				  .count = count,
+				  .exclude = exclude,
+				  .exclude_count = exclude_count};
+
+	return p2p_replica_enable_as(replica, &wish, err);
 }
 
 int p2p_replica_disable(struct p2p_replica *replica, const char *const *names, size_t count,

@@ -150,6 +150,13 @@ static int verify_rows(struct verify *v, uint64_t *out_rows)
 				   "table %s: %llu rows are not what is known of them: 'p2pnode "
 				   "rescan %s' takes them as they are",
 				   name, (unsigned long long)differing, name);
+	if (!rc)
+		rc = p2p_merge_check(replica->merge, &differing, v->err);
+	if (!rc && differing)
+		rc = p2p_error_set(v->err, P2P_ECORRUPT,
+				   "%llu rows are not where their constraints put them: what the "
+				   "tables show differs from other nodes",
+				   (unsigned long long)differing);
 	p2p_store_rollback(replica->store); /* what the rescan journalled was only to count */
 	*out_rows = total;
 	return rc;

@@ -454,14 +454,14 @@ static int row_born(struct p2p_rowmerge *m)
 
 /* The row claims another number than before, or the same one later: what its table shows stays
  * until the projection. */
-static int claim_moved(struct p2p_rowmerge *m, bool in_table, int64_t before)
+static int claim_moved(struct p2p_rowmerge *m, int64_t before)
 {
 	struct p2p_rowwork *work = m->work;
 	struct p2p_numbers *numbers = &m->target->numbers;
 	int64_t shown;
 	int rc = p2p_numbers_shown(numbers, work->key.data, work->key.len, before, &shown);
 
-	if (!rc && in_table && shown != work->number)
+	if (!rc && shown != work->number)
 		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
 	if (!rc)
 		rc = p2p_numbers_touch(numbers, before);
@@ -496,7 +496,7 @@ static int row_alive(struct p2p_rowmerge *m)
 	if (rc || !m->changed)
 		return rc;
 	if (m->claimed && complete)
-		rc = claim_moved(m, in_table, number);
+		rc = claim_moved(m, number);
 	if (!rc)
 		rc = p2p_rowwork_place(work, m->target, in_table);
 	if (!rc && table->generated_identity && !complete && p2p_numbers_complete(table, state))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crdt/settle.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -86,6 +87,8 @@ static int entry_load(void *ctx, const struct p2p_store_ref *ref)
 	if (i == table->column_count || (table->columns[i].flags & P2P_COLUMN_KEY) ||
 	    entries->work->refs[i].kind != P2P_REFCELL_UNSET)
 		return 0;
+	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)
+		return 0; /* its FOREIGN KEY, or its parent, is not here any more: a value */
 	rc = p2p_rowrefs_set(entries->work, i, ref->parent ? P2P_REFCELL_ROW : P2P_REFCELL_LOOSE,
 			     ref->key, ref->parent ? ref->len : 0);
 	entries->work->refs[i].masked = ref->parent && entries->in_table;
@@ -356,6 +359,8 @@ int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target, bool p
 			rc = keep_column(work, target, i, parked);
 	if (!rc && target->table->key_references)
 		rc = keep_key(work, target, parked);
+	if (!rc && work->ref_count && (parked || target->gates.refs))
+		rc = p2p_valuekeys_keep(target, work, parked);
 	return rc;
 }
 

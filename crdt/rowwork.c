@@ -6,6 +6,7 @@
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -329,6 +330,22 @@ static bool touches_unique(const struct p2p_rowwork *work, const struct p2p_targ
 	return false;
 }
 
+/* A row that waits must not be taken for the one that shows its number. */
+static int number_own(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	int64_t shown, start = 0;
+	bool other;
+	int rc;
+
+	if (!target->table->generated_identity)
+		return 0;
+	rc = p2p_numbers_shown(&target->numbers, work->key.data, work->key.len, work->number,
+			       &shown);
+	if (!rc)
+		rc = p2p_claimants_other(&target->numbers, shown, &work->identity, &other);
+	return rc || !other ? rc : rowwork_interim(work, target, &start);
+}
+
 static bool refs_any(const struct p2p_rowwork *work)
 {
 	uint32_t i;
@@ -349,6 +366,10 @@ static int update_shown(struct p2p_rowwork *work, struct p2p_target *target)
 	if (!rc && target->gates.claims && touches_unique(work, target)) {
 		asked = true;
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
+	}
+	if (!rc && p2p_valuekeys_touched(target, &work->cells)) {
+		asked = true;
+		rc = p2p_valuekeys_ask(target, &work->key);
 	}
 	if (!rc)
 		rc = p2p_rowwork_key(work, target, key);
@@ -371,6 +392,8 @@ static int place_shown(struct p2p_rowwork *work, struct p2p_target *target)
 	if (!p2p_cells_any(&work->cells) && !refs_any(work))
 		return 0;
 	rc = p2p_rowrefs_ready(work, target, &ready);
+	if (!rc && work->ref_count)
+		rc = p2p_valuekeys_ready(target, work, false, &ready);
 	if (!rc && ready)
 		rc = update_shown(work, target);
 	else if (!rc)
@@ -383,10 +406,14 @@ static int place_new(struct p2p_rowwork *work, struct p2p_target *target)
 	bool ready;
 	int rc = p2p_rowrefs_ready(work, target, &ready);
 
+	if (!rc && work->ref_count)
+		rc = p2p_valuekeys_ready(target, work, true, &ready);
 	if (!rc)
 		rc = ready ? p2p_rowwork_insert(work, target) : P2P_APPTABLE_REFUSED;
-	if (rc > 0)
-		return p2p_settle_hold(target, work, false);
+	if (rc > 0) {
+		rc = number_own(work, target);
+		return rc ? rc : p2p_settle_hold(target, work, false);
+	}
 	return rc ? rc : p2p_settle_came(target, work);
 }
 
@@ -404,7 +431,9 @@ int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target, bool 
 			rc = p2p_rowrefs_load(work, target, false);
 		return rc ? rc : p2p_parked_put(work, target, "unborn");
 	}
-	if (work->state.flags & P2P_ROW_PARKED)
-		return p2p_settle_hold(target, work, false);
+	if (work->state.flags & P2P_ROW_PARKED) {
+		rc = number_own(work, target);
+		return rc ? rc : p2p_settle_hold(target, work, false);
+	}
 	return place_new(work, target);
 }

@@ -22,6 +22,7 @@ struct p2p_refcell {
 };
 
 struct p2p_settle;
+struct p2p_valuekey;
 
 struct p2p_rowwork {
 	struct p2p_identity identity; /* borrowed from the caller, or from key */
@@ -60,9 +61,14 @@ struct p2p_target {
 	struct p2p_gates gates;
 	struct p2p_child_column *children; /* owned */
 	size_t child_count;
-	bool stands_in;	       /* a child shows its default for rows of this table */
-	bool touched;	       /* parked rows may come back */
-	uint64_t rows, parked; /* counted since they were last read */
+	struct p2p_valuekey *valuekeys; /* owned: crdt/valuekeys.h */
+	size_t valuekey_count;
+	uint8_t *named;		       /* owned: by column, 1 if a child refers to it by value */
+	struct sqlite3_stmt **parents; /* owned: by FOREIGN KEY of the table */
+	uint32_t table_foreigns;       /* of which there are statements */
+	bool stands_in;		       /* a child shows its default for rows of this table */
+	bool touched;		       /* parked rows may come back */
+	uint64_t rows, parked;	       /* counted since they were last read */
 };
 
 void p2p_rowwork_init(struct p2p_rowwork *work);

@@ -56,6 +56,10 @@ struct p2p_foreign {
 	char **to; /* owned, like what it points to: parent columns; NULL entries: its key */
 	uint32_t count;
 	enum p2p_fk_action on_delete; /* RESTRICT is NO_ACTION: a merge does not ask */
+	/* Filled in by the store: a replicated parent, and no reference (crdt/valuekeys.h). */
+	bool by_value;
+	struct p2p_id parent_id;
+	uint32_t *parents; /* owned: parent columns, beside columns */
 };
 
 /* A column that holds the identity of a row of another replicated table, or of its own: it shows

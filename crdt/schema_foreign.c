@@ -17,6 +17,7 @@ static void foreign_free(struct p2p_foreign *foreign)
 		p2p_free(foreign->to[i]);
 	p2p_free(foreign->to);
 	p2p_free(foreign->columns);
+	p2p_free(foreign->parents);
 	p2p_free(foreign->parent);
 }
 

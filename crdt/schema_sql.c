@@ -202,6 +202,9 @@ static int body_pack(const struct p2p_table *table, const struct texts *create,
 				columns[i].reference = p2p_field(
 					table->references[table->columns[i].reference].parent.bytes,
 					P2P_ID_BYTES);
+			else if (table->columns[i].flags & P2P_COLUMN_NAMED)
+				columns[i].reference =
+					p2p_field(table->columns[i].named.bytes, P2P_ID_BYTES);
 			list[i] = &columns[i];
 		}
 		body.format = P2P_FORMAT;

@@ -7,6 +7,7 @@
 #include "crdt/follow.h"
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -120,6 +121,18 @@ int p2p_settle_ask(struct p2p_target *target, const struct p2p_buf *key, bool li
 	return p2p_buf_error(&settle->keys);
 }
 
+int p2p_settle_reclaim(struct p2p_target *target, const struct p2p_buf *key)
+{
+	int rc = p2p_settle_gates(target);
+
+	if (rc || !target->gates.refs_to)
+		return rc;
+	rc = p2p_settle_ask(target, key, false);
+	if (!rc)
+		target->settle->rows[target->settle->row_count - 1].parent = true;
+	return rc;
+}
+
 static int freed_add(struct p2p_settle *settle, uint32_t table, const struct p2p_id *hash)
 {
 	struct p2p_settle_freed *grown;
@@ -182,11 +195,14 @@ int p2p_settle_free_stored(struct p2p_target *target, const struct p2p_buf *key,
 	if (rc || !p2p_numbers_complete(target->table, &work->state))
 		return rc;
 	shown = !(work->state.flags & P2P_ROW_PARKED);
-	rc = p2p_rowwork_gather(work, target, shown);
-	if (!rc && shown) /* as the table shows it */
+	rc = p2p_settle_free_kept(target, key);
+	if (rc || !shown)
+		return rc;
+	rc = p2p_rowwork_gather(work, target, true);
+	if (!rc) /* as the table shows it */
 		rc = p2p_settle_free_claims(target, work);
 	if (!rc)
-		rc = p2p_rowrefs_load(work, target, shown);
+		rc = p2p_rowrefs_load(work, target, true);
 	if (!rc)
 		rc = p2p_rowrefs_claimed(work, target);
 	return rc ? rc : p2p_settle_free_claims(target, work);
@@ -210,6 +226,14 @@ static int some_child(void *ctx, uint32_t table, const void *key, size_t len, ui
 	return somebody(ctx, key, len, false);
 }
 
+static int name_waited(void *ctx, const struct p2p_id *name)
+{
+	struct p2p_target *target = ctx;
+	struct p2p_rowref row = {target->table, name->bytes, sizeof(name->bytes)};
+
+	return p2p_store_ref_children(target->store, &row, some_child, NULL);
+}
+
 /* 1: a row that is kept out claims what this one does, or waits for it. */
 static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 {
@@ -223,6 +247,8 @@ static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 		return 1;
 	if (!rc && target->gates.refs_to)
 		rc = p2p_store_ref_children(target->store, &row, some_child, NULL);
+	if (!rc && target->gates.refs_to && target->valuekey_count)
+		rc = p2p_valuekeys_names(target, &work->cells, name_waited, target);
 	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
 		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
 		if (!rc && !none)
@@ -236,7 +262,11 @@ int p2p_settle_came(struct p2p_target *target, struct p2p_rowwork *work)
 {
 	int rc = concerns(target, work);
 
-	return rc == 1 ? p2p_settle_ask(target, &work->key, false) : rc;
+	if (rc == 1)
+		rc = p2p_settle_reclaim(target, &work->key);
+	else
+		return rc;
+	return rc ? rc : p2p_settle_ask(target, &work->key, false);
 }
 
 int p2p_settle_claim(struct p2p_target *target, struct p2p_rowwork *work, bool held)
@@ -273,6 +303,8 @@ int p2p_settle_hold(struct p2p_target *target, struct p2p_rowwork *work, bool in
 		rc = p2p_rowrefs_load(work, target, in_table);
 	if (!rc && was)
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
+	if (!rc && in_table)
+		rc = p2p_valuekeys_ask(target, &work->key);
 	if (!rc && in_table) {
 		rc = p2p_rowwork_key(work, target, key);
 		if (!rc)
@@ -283,6 +315,8 @@ int p2p_settle_hold(struct p2p_target *target, struct p2p_rowwork *work, bool in
 		rc = p2p_settle_claim(target, work, false);
 	if (!rc)
 		rc = p2p_parked_put(work, target, "pending");
+	if (!rc && !in_table)
+		rc = p2p_settle_reclaim(target, &work->key);
 	return rc ? rc : p2p_settle_ask(target, &work->key, in_table);
 }
 
@@ -428,39 +462,50 @@ int p2p_settle_children(struct p2p_target *target, int64_t number,
 struct dying {
 	struct p2p_target *target;
 	struct p2p_rowwork *work;
+	int64_t number;
+	unsigned depth;
 };
 
 static int orphan(void *ctx, struct p2p_target *child, uint32_t reference, const void *key,
 		  size_t len)
 {
-	struct dying *dying = ctx;
+	struct dying *dying = ctx, below = *dying;
+	const struct p2p_table *table = child->table;
+	int rc = 0;
 
-	(void)reference;
 	if (child == dying->target && len == dying->work->key.len &&
 	    memcmp(key, dying->work->key.data, len) == 0)
 		return 0; /* it refers to itself */
-	return p2p_settle_lift(child, key, len);
+	/* named by its parent, it loses its number: its own children must be known by then */
+	below.depth++;
+	if (table->lone_number && table->references[reference].column == table->key[0] &&
+	    below.depth < P2P_REFERENCE_DEPTH_MAX)
+		rc = p2p_settle_children(child, below.number, orphan, &below);
+	return rc ? rc : p2p_settle_lift(child, key, len);
 }
 
 int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work)
 {
 	struct p2p_rowref row = {target->table, work->key.data, work->key.len};
-	struct dying dying = {target, work};
-	int64_t number = 0;
+	struct dying dying = {.target = target, .work = work};
 	bool shown;
 	int rc = p2p_settle_gates(target);
 
 	if (!rc)
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
 	if (!rc && target->child_count) {
-		rc = p2p_refs_number(&target->settle->refs, &row, &number, &shown);
+		rc = p2p_refs_number(&target->settle->refs, &row, &dying.number, &shown);
 		if (!rc)
-			rc = p2p_settle_children(target, number, orphan, &dying);
+			rc = p2p_settle_children(target, dying.number, orphan, &dying);
 		else if (rc == P2P_ENOENT)
 			rc = 0;
 	}
 	if (!rc)
+		rc = p2p_settle_reclaim(target, &work->key);
+	if (!rc)
 		rc = p2p_settle_ask_waiting(target);
+	if (!rc)
+		rc = p2p_valuekeys_ask(target, &work->key);
 	if (rc || !(target->gates.refs || target->gates.claims || target->gates.yields))
 		return rc;
 	return p2p_store_life_drop(target->store, &row);

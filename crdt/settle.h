@@ -19,6 +19,7 @@ struct p2p_settle_row {
 	size_t at, len;	     /* of its identity in keys */
 	bool lifted;	     /* it stood in the table: children may still */
 	const char *refused; /* why this file forbids it; static */
+	bool parent;	     /* its number came or went: only for those that refer to it */
 };
 
 struct p2p_settle_freed {
@@ -62,6 +63,13 @@ int p2p_settle_free_stored(struct p2p_target *target, const struct p2p_buf *key,
 			   struct p2p_rowwork *work) P2P_MUST_CHECK;
 /* Rows that share what p2p_claim says of the row may come back. */
 int p2p_settle_free_kept(struct p2p_target *target, const struct p2p_buf *key) P2P_MUST_CHECK;
+/* The row has a number now, or has none any more: what claims it by reference claims something
+ * else.
+ */
+int p2p_settle_reclaim(struct p2p_target *target, const struct p2p_buf *key) P2P_MUST_CHECK;
+/* A row that is parked, or shows something else for its parent: its claims anew. ctx: the settle.
+ */
+int p2p_follow_reclaim(void *ctx, uint32_t number, const void *key, size_t len) P2P_MUST_CHECK;
 /* A shown row came or changed: is anybody concerned? Its cells are whole. */
 int p2p_settle_came(struct p2p_target *target, struct p2p_rowwork *work) P2P_MUST_CHECK;
 /* Parks a live row with what is set in work on top of what it has, until the plan. in_table: it
@@ -86,6 +94,9 @@ int p2p_settle_ask_all(struct p2p_target *target) P2P_MUST_CHECK;
 void p2p_settle_view(struct p2p_settle *settle, struct p2p_plan_view *out);
 /* Plans, and brings the tables in line. */
 int p2p_settle_run(struct p2p_settle *settle) P2P_MUST_CHECK;
+
+/* Plans, writes nothing, and adds the rows that are not where the plan has them. */
+int p2p_settle_check(struct p2p_settle *settle, uint64_t *out_rows) P2P_MUST_CHECK;
 
 /* Rows in the table's children that show `number`: each is called with the child's target, its
  * encoded identity and the index of the reference. None that is loose or shows something else. */

@@ -1,4 +1,5 @@
 /* From the plan into the tables; see settle.h. */
+#include <sqlite3.h>
 #include <string.h>
 
 #include "crdt/parked.h"
@@ -247,6 +248,8 @@ static int plan_make(struct run *run)
 	for (i = 0; i < settle->row_count && !rc; i++) {
 		const struct p2p_settle_row *row = &settle->rows[i];
 
+		if (row->parent)
+			continue;
 		rc = p2p_plan_row_as(run->plan, row->table, settle->keys.data + row->at, row->len,
 				     (row->lifted ? P2P_PLAN_LIFTED : 0u) |
 					     (row->refused ? P2P_PLAN_REFUSED : 0u));
@@ -271,17 +274,89 @@ static int run_once(struct run *run)
 	return rc;
 }
 
+/* Rows that refer to one whose number came or went. */
+static int run_reclaim(struct p2p_settle *settle)
+{
+	struct p2p_plan_view view;
+	struct p2p_buf key;
+	size_t i, count = settle->row_count;
+	int rc = 0;
+
+	p2p_settle_view(settle, &view);
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < count && !rc; i++) {
+		struct p2p_plan_row row = {.table = settle->rows[i].table};
+
+		if (!settle->rows[i].parent)
+			continue;
+		p2p_buf_reset(&key);
+		p2p_buf_put(&key, settle->keys.data + settle->rows[i].at, settle->rows[i].len);
+		rc = p2p_buf_error(&key);
+		row.key = key.data;
+		row.len = key.len;
+		if (!rc)
+			rc = view.children(view.ctx, &row, false, p2p_follow_reclaim, settle);
+	}
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
 int p2p_settle_run(struct p2p_settle *settle)
 {
 	struct run run = {.settle = settle};
-	int rc = 0;
+	int rc = settle->row_count ? run_reclaim(settle) : 0;
 
 	/* ends: every pass but the last finds a row more that this file forbids */
 	do {
-		if (!settle->row_count && !settle->freed_count)
+		if (rc || (!settle->row_count && !settle->freed_count))
 			break;
 		rc = run_once(&run);
 	} while (!rc && run.refused);
 	p2p_settle_clear(settle);
+	return rc;
+}
+
+/* Rows that this file forbids, of those that the plan is asked about. */
+static int check_refused(struct p2p_settle *settle)
+{
+	static const char sql[] =
+		"SELECT reason = 'not null' OR reason = 'key' OR (reason = 'unique' AND EXISTS("
+		"SELECT 1 FROM main.p2p_claim AS c WHERE c.t = p.t AND c.k = p.k AND c.held))"
+		" FROM main.p2p_parked AS p WHERE t = ?1 AND k = ?2";
+	sqlite3_stmt *stmt = NULL;
+	size_t i;
+	int rc = sqlite3_prepare_v2(p2p_store_db(settle->store), sql, -1, &stmt, NULL);
+
+	for (i = 0; i < settle->row_count && rc == SQLITE_OK; i++) {
+		struct p2p_settle_row *row = &settle->rows[i];
+
+		rc = sqlite3_bind_int64(stmt, 1, row->table);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_bind_blob64(stmt, 2, settle->keys.data + row->at, row->len,
+						 SQLITE_STATIC);
+		if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW &&
+		    sqlite3_column_int(stmt, 0))
+			row->refused = "forbidden";
+		if (rc == SQLITE_OK)
+			rc = sqlite3_reset(stmt);
+	}
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc == SQLITE_OK ? 0 : p2p_store_error(settle->store, rc, NULL, "read");
+}
+
+int p2p_settle_check(struct p2p_settle *settle, uint64_t *out_rows)
+{
+	struct run run = {.settle = settle};
+	const struct p2p_plan_row *row;
+	size_t i;
+	int rc = check_refused(settle);
+
+	if (!rc)
+		rc = plan_make(&run);
+	for (i = 0; !rc && i < p2p_plan_count(run.plan); i++) {
+		row = p2p_plan_at(run.plan, i);
+		*out_rows += row->live && row->shown != row->visible;
+	}
+	p2p_plan_free(run.plan);
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
+#include "crdt/valuekeys.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -121,6 +122,41 @@ static int row_key_refs(struct p2p_target *target, struct p2p_plan_row *row)
 	return rc == P2P_EPROTO ? P2P_ECORRUPT : rc;
 }
 
+/* Keys by value, both ways. */
+static int row_values(struct p2p_target *target, struct p2p_plan_row *row)
+{
+	const struct p2p_rowwork *work = &target->settle->spare;
+	struct p2p_plan_ref ref = {.named = true, .hides = true};
+	struct p2p_buf holder;
+	bool none;
+	uint32_t i;
+	int rc = 0;
+
+	p2p_buf_init(&holder, P2P_RECORD_BYTES_MAX);
+	for (i = 0; i < target->table->foreign_count && !rc; i++) {
+		rc = p2p_valuekeys_name(target, work, i, &ref.name, &none);
+		if (rc || none)
+			continue;
+		p2p_buf_reset(&holder);
+		rc = p2p_valuekeys_parent(target, &work->cells, i, &holder);
+		rc = rc == P2P_ENOENT ? 0 : rc;
+		ref.table =
+			p2p_store_table_by_id(target->store, &target->table->foreigns[i].parent_id)
+				->number;
+		ref.key = holder.data;
+		ref.len = holder.len;
+		if (!rc)
+			rc = p2p_plan_ref_add(row, &ref);
+	}
+	p2p_buf_deinit(&holder);
+	return rc;
+}
+
+static int name_add(void *ctx, const struct p2p_id *name)
+{
+	return p2p_plan_name_add(ctx, name);
+}
+
 struct yields {
 	struct p2p_store_yield *items; /* owned */
 	size_t count;
@@ -177,6 +213,10 @@ static int view_load(void *ctx, struct p2p_plan *plan, struct p2p_plan_row *row)
 	rc = row_refs(target, row);
 	if (!rc)
 		rc = row_key_refs(target, row);
+	if (!rc)
+		rc = row_values(target, row);
+	if (!rc)
+		rc = p2p_valuekeys_names(target, &settle->spare.cells, name_add, row);
 	if (!rc)
 		rc = row_claims(target, row);
 	row->held = row->shown || !row->claim_count;
@@ -319,11 +359,12 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 	struct p2p_target *target;
 	int64_t number = 0;
 	bool shown;
+	size_t i;
 	int rc = view_target(settle, row->table, &target);
 
 	if (rc)
 		return rc == P2P_ENOENT ? 0 : rc;
-	if (!target->child_count)
+	if (!target->child_count && !target->valuekey_count)
 		return 0;
 	ref.table = target->table;
 	p2p_buf_init(&listing.rows, P2P_RECORD_BYTES_MAX);
@@ -335,6 +376,19 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 		rc = p2p_settle_gates(target);
 		if (!rc && target->gates.refs_to)
 			rc = p2p_store_ref_children(settle->store, &ref, child_kept, &listing);
+	}
+	if (rc == P2P_ENOENT) /* it has no number */
+		rc = 0;
+	for (i = 0; i < row->name_count && !in_table && !rc; i++) {
+		ref.key = row->names[i].bytes;
+		ref.len = sizeof(row->names[i].bytes);
+		rc = p2p_store_ref_children(settle->store, &ref, child_kept, &listing);
+	}
+	if (!rc && in_table && target->valuekey_count && row->live) {
+		rc = row_take(target, row);
+		if (!rc)
+			rc = p2p_valuekeys_children(target, &settle->spare.cells, child_waiting,
+						    &listing);
 	}
 	if (!rc)
 		rc = p2p_settle_waiting(target, child_waiting, &listing);

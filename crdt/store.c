@@ -31,8 +31,9 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 			    " VALUES(?1, ?2, ?3, ?4, ?5)",
 	[P2P_SQL_REF_DROP] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2 AND slot = ?3",
 	[P2P_SQL_REF_CLEAR] = "DELETE FROM main.p2p_ref WHERE t = ?1 AND k = ?2",
-	[P2P_SQL_REF_CHILDREN] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND pk = ?2",
-	[P2P_SQL_REF_WAITING] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1",
+	[P2P_SQL_REF_CHILDREN] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND pk = ?2"
+				 " AND t > 0",
+	[P2P_SQL_REF_WAITING] = "SELECT t, k, slot FROM main.p2p_ref WHERE pt = ?1 AND t > 0",
 	[P2P_SQL_REF_ANY] = "SELECT 1 FROM main.p2p_ref WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_REF_ANY_TO] = "SELECT 1 FROM main.p2p_ref WHERE pt = ?1 LIMIT 1",
 	[P2P_SQL_CLAIM_PUT] = "INSERT OR REPLACE INTO main.p2p_claim(t, h, k, held)"
@@ -82,6 +83,7 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflict",
 	[P2P_SQL_CONFLICT_EXPIRE] = "DELETE FROM main.p2p_conflict WHERE ms < ?1",
 	[P2P_SQL_SCHEMA_VERSION] = "PRAGMA main.schema_version",
+	[P2P_SQL_TEMP_VERSION] = "PRAGMA temp.schema_version",
 };
 
 /* --- errors and statements -------------------------------------------------------------------- */
@@ -280,7 +282,8 @@ static int configure(struct p2p_store *store, struct p2p_error *err)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
 	/* Else SQLite 3.40 runs no JSON function in an index or a generated column. Only built-in,
-	 * deterministic functions can stand there; triggers are off, and no view is read. */
+	 * deterministic functions can stand there; triggers are off, but for those that run as
+	 * copies (crdt/triggers.h), which SQLite trusts anyway. */
 	if (rc == SQLITE_OK)
 		rc = sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1, NULL);
 	if (rc == SQLITE_OK)
@@ -313,6 +316,7 @@ static int store_connect(struct p2p_store *store, bool *out_switched, struct p2p
 static void store_disconnect(struct p2p_store *store)
 {
 	p2p_store_forget(store);
+	p2p_triggers_forget(store);
 	(void)sqlite3_finalize(store->rollback);
 	(void)sqlite3_close_v2(store->checkpointer); /* whatever went wrong, both are dropped */
 	(void)sqlite3_close_v2(store->db); /* statements of others, if any, end it later */

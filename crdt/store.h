@@ -128,7 +128,10 @@ int p2p_store_enable_as(struct p2p_store *store, const struct p2p_enabling *enab
  * over. */
 int p2p_store_choose(struct p2p_store *store, const struct p2p_table *table,
 		     const struct p2p_choice *choices, size_t count) P2P_MUST_CHECK;
-/* Stops: triggers and row states of the table go. */
+/* Stops: the triggers go. What is known of its rows stays, so that each is the same row when the
+ * table is enabled again: then rows that were changed or added meanwhile are journalled, and rows
+ * that are gone are forgotten, not deleted; the log has to be merged again to bring them back. A
+ * table whose key is of another kind then begins anew. */
 int p2p_store_disable(struct p2p_store *store, const char *name,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 /* PRAGMA schema_version differs from the last check: reinstalls lost triggers, refreshes columns

@@ -10,6 +10,7 @@
 
 struct sqlite3;
 struct sqlite3_stmt;
+struct p2p_triggers;
 
 /* Statements that are prepared once; texts in store_rows.c and store.c. */
 enum p2p_store_sql {
@@ -64,6 +65,7 @@ enum p2p_store_sql {
 	P2P_SQL_CONFLICT_COUNT,
 	P2P_SQL_CONFLICT_EXPIRE,
 	P2P_SQL_SCHEMA_VERSION,
+	P2P_SQL_TEMP_VERSION,
 	P2P_SQL_COUNT
 };
 
@@ -92,6 +94,7 @@ struct p2p_store {
 	struct sqlite3_stmt *statements[P2P_SQL_COUNT];
 	struct sqlite3_stmt *row; /* that stands on a row; borrowed */
 	struct p2p_buf scratch;
+	struct p2p_triggers *triggers; /* owned; NULL until asked for (crdt/triggers.h) */
 	/* crdt/walfile.c */
 	struct sqlite3 *checkpointer; /* owned: the second connection, NULL until needed */
 	int shm_fd;		      /* SQLite's: borrowed, checked at each use */
@@ -112,6 +115,7 @@ int p2p_store_exec(struct p2p_store *store, const char *sql, struct p2p_error *e
 void p2p_store_forget(struct p2p_store *store);	       /* statements and tables in memory */
 void p2p_store_forget_tables(struct p2p_store *store); /* and what belongs to them */
 struct p2p_store_table *p2p_store_extra(struct p2p_store *store, const struct p2p_table *table);
+void p2p_triggers_forget(struct p2p_store *store); /* with the connection */
 int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err) P2P_MUST_CHECK;
 int p2p_store_load_replicas(struct p2p_store *store) P2P_MUST_CHECK;
 
@@ -119,6 +123,22 @@ int p2p_store_load_replicas(struct p2p_store *store) P2P_MUST_CHECK;
 void p2p_sql_number(struct p2p_buf *sql, int64_t number);
 /* Runs what sql holds, and frees it. */
 int p2p_store_sql_run(struct p2p_store *store, struct p2p_buf *sql,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+/* crdt/store_off.c. How rows of a table are named: another kind makes other rows of them. */
+int p2p_store_key_kind(const struct p2p_table *table, struct p2p_buf *out) P2P_MUST_CHECK;
+bool p2p_store_key_kind_is(const struct p2p_buf *kind, const void *bytes, size_t len);
+/* A table that was disabled: its number and count of slots; *out_same: its kind of key is as it
+ * was. P2P_ENOENT: it never was enabled. */
+int p2p_store_off_find(struct p2p_store *store, struct p2p_table *table,
+		       bool *out_same) P2P_MUST_CHECK;
+int p2p_store_off_end(struct p2p_store *store, const struct p2p_table *table,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+/* Nothing is known of the rows of a table any more. */
+int p2p_store_forget_rows(struct p2p_store *store, uint32_t number,
+			  struct p2p_error *err) P2P_MUST_CHECK;
+/* A table that is on again, loaded: what is known and not in the table is forgotten, for the log
+ * brings it back; what differs is journalled. */
+int p2p_store_compare(struct p2p_store *store, struct p2p_table *table,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 /* The three triggers of a table. make: anew. check: they are there as make makes them. */
 int p2p_store_triggers_make(struct p2p_store *store, const struct p2p_table *table,

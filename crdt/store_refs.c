@@ -7,6 +7,7 @@
 
 #include "crdt/store_private.h"
 #include "proto/check.h"
+#include "proto/mem.h"
 
 static int statement(struct p2p_store *store, enum p2p_store_sql which, uint32_t table,
 		     sqlite3_stmt **out)
@@ -407,6 +408,61 @@ static int declared_settle(struct p2p_store *store, struct p2p_table *table)
 	return rc;
 }
 
+static uint32_t column_named(const struct p2p_table *table, const char *name)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		if (sqlite3_stricmp(table->columns[i].name, name) == 0)
+			return i;
+	return UINT32_MAX;
+}
+
+/* Columns of the parent; false: there are none such, or one of both is a number that projection
+ * gives. */
+static bool value_columns(const struct p2p_table *table, const struct p2p_foreign *foreign,
+			  const struct p2p_table *parent)
+{
+	uint32_t i;
+
+	for (i = 0; i < foreign->count; i++) {
+		uint32_t to = UINT32_MAX, from = foreign->columns[i];
+
+		if (foreign->to[i])
+			to = column_named(parent, foreign->to[i]);
+		else if (foreign->count == parent->key_count)
+			to = parent->key[i];
+		if (to == UINT32_MAX || parent->columns[to].slot == UINT32_MAX ||
+		    table->columns[from].slot == UINT32_MAX ||
+		    (parent->generated_identity && to == parent->key[0]) ||
+		    (table->generated_identity && from == table->key[0]))
+			return false;
+		foreign->parents[i] = to;
+	}
+	return foreign->count > 0;
+}
+
+static int values_settle(struct p2p_store *store, struct p2p_table *table)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->foreign_count; i++) {
+		struct p2p_foreign *foreign = &table->foreigns[i];
+		struct p2p_table *parent = p2p_store_table_by_name(store, foreign->parent);
+
+		if (!parent || parent->state != P2P_TABLE_LIVE ||
+		    p2p_foreign_is_reference(table, foreign, parent))
+			continue;
+		p2p_free(foreign->parents);
+		foreign->parents = p2p_calloc(foreign->count + 1, sizeof(*foreign->parents));
+		if (!foreign->parents)
+			return P2P_ENOMEM;
+		foreign->parent_id = parent->id;
+		foreign->by_value = value_columns(table, foreign, parent);
+	}
+	return 0;
+}
+
 static int named_settle(struct p2p_store *store, struct p2p_table *table)
 {
 	uint32_t i;
@@ -437,6 +493,8 @@ int p2p_store_references_settle(struct p2p_store *store)
 		rc = declared_settle(store, &store->tables[i]);
 		if (!rc)
 			rc = named_settle(store, &store->tables[i]);
+		if (!rc)
+			rc = values_settle(store, &store->tables[i]);
 	}
 	return rc;
 }

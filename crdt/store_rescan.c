@@ -5,6 +5,7 @@
 #include "crdt/apptable.h"
 #include "crdt/claimants.h"
 #include "crdt/store_private.h"
+#include "crdt/store_refs.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -20,6 +21,7 @@ struct rescan {
 	struct p2p_buf bytes; /* of a key */
 	uint64_t rows;
 	bool count_only;
+	bool forget; /* rows that are gone are forgotten */
 };
 
 /* The identity of the row that shows these key values, encoded. P2P_ENOENT: nobody's;
@@ -128,6 +130,29 @@ static int scan_table(struct rescan *scan)
 	return rc;
 }
 
+static int forget_row(struct rescan *scan, const void *bytes, size_t len)
+{
+	struct p2p_rowref row = {scan->table, bytes, len};
+	sqlite3_stmt *stmt = NULL;
+	char sql[64];
+	int rc, step;
+
+	(void)sqlite3_snprintf(sizeof(sql), sql, "DELETE FROM main.p2p_row_%u WHERE k = ?1",
+			       scan->table->number);
+	step = sqlite3_prepare_v2(scan->store->db, sql, -1, &stmt, NULL);
+	if (step == SQLITE_OK)
+		step = sqlite3_bind_blob64(stmt, 1, bytes, len, SQLITE_TRANSIENT);
+	rc = p2p_store_temp_drop(scan->store, scan->table, bytes, len);
+	if (!rc)
+		rc = p2p_store_life_drop(scan->store, &row);
+	if (!rc && step == SQLITE_OK)
+		step = sqlite3_step(stmt);
+	if (!rc && step != SQLITE_DONE)
+		rc = p2p_store_error(scan->store, step, NULL, "forget a row of");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc;
+}
+
 /* Rows that are known and no longer in the table: their keys are journalled. */
 static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
 {
@@ -137,8 +162,10 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	sqlite3_stmt *row;
 	int rc;
 
-	if (!p2p_rowstate_alive(&scan->state) || (scan->state.flags & P2P_ROW_PARKED))
+	if (!p2p_rowstate_alive(&scan->state))
 		return 0;
+	if (scan->state.flags & P2P_ROW_PARKED)
+		return scan->forget ? forget_row(scan, bytes, len) : 0;
 	p2p_reader_init(&reader, bytes, len);
 	p2p_identity_read(&reader, &identity);
 	if (reader.failed)
@@ -153,6 +180,8 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	p2p_store_row_done(scan->store);
 	if (rc != P2P_ENOENT)
 		return rc;
+	if (scan->forget)
+		return forget_row(scan, bytes, len);
 	scan->rows++;
 	return scan->count_only ? 0 : p2p_store_journal_key(scan->store, scan->table, key);
 }
@@ -220,6 +249,22 @@ static int rescan_table(struct p2p_store *store, struct p2p_table *table, uint64
 	*rows += scan.rows;
 	scan_deinit(&scan);
 	return rc;
+}
+
+int p2p_store_compare(struct p2p_store *store, struct p2p_table *table, struct p2p_error *err)
+{
+	struct rescan scan;
+	uint64_t rows = 0;
+	int rc = scan_init(&scan, store, table);
+
+	scan.forget = true;
+	if (!rc)
+		rc = scan_states(&scan);
+	scan_deinit(&scan);
+	if (!rc)
+		rc = rescan_table(store, table, &rows);
+	return rc ? p2p_error_set(err, rc, "compare table %s: %s", table->name, p2p_strerror(rc))
+		  : 0;
 }
 
 int p2p_store_missing(struct p2p_store *store, struct p2p_table *table, bool journal,

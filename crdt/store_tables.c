@@ -15,7 +15,8 @@
 static const char sql_setup[] =
 	"CREATE TABLE main.p2p_meta(k TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_table(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
-	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL, extension INTEGER NOT NULL);"
+	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL, extension INTEGER NOT NULL,"
+	" kind BLOB NOT NULL, off INTEGER NOT NULL DEFAULT 0);"
 	"CREATE TABLE main.p2p_column(t INTEGER NOT NULL, id BLOB NOT NULL, slot INTEGER NOT NULL,"
 	" name TEXT NOT NULL, flags INTEGER NOT NULL DEFAULT 0, parent BLOB, PRIMARY KEY(t, id))"
 	" WITHOUT ROWID;"
@@ -238,6 +239,30 @@ static int tables_grow(struct p2p_store *store, struct p2p_table **out)
 	return 0;
 }
 
+static int table_wait(struct p2p_table *table, const char *reason)
+{
+	table->state = P2P_TABLE_WAITING;
+	p2p_free(table->reason);
+	table->reason = p2p_strdup(reason);
+	return table->reason ? 0 : P2P_ENOMEM;
+}
+
+/* The application made another table of it under the same name. */
+static int table_check_kind(struct p2p_table *table, sqlite3_stmt *row)
+{
+	struct p2p_buf kind;
+	int rc;
+
+	p2p_buf_init(&kind, 3 * P2P_KEY_COLUMNS_MAX);
+	rc = p2p_store_key_kind(table, &kind);
+	if (!rc && !p2p_store_key_kind_is(&kind, sqlite3_column_blob(row, 6),
+					  (size_t)sqlite3_column_bytes(row, 6)))
+		rc = table_wait(table, "its PRIMARY KEY is of another kind now: its rows are other "
+				       "rows. p2pnode disable, then enable, begins with them anew");
+	p2p_buf_deinit(&kind);
+	return rc;
+}
+
 /* One row of p2p_table; the table may be gone, or be of another kind now. */
 static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_error *err)
 {
@@ -254,8 +279,7 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	if (rc == P2P_ENOENT) {
 		memset(table, 0, sizeof(*table));
 		table->name = p2p_strdup(name);
-		table->state = P2P_TABLE_WAITING;
-		rc = table->name ? 0 : P2P_ENOMEM;
+		rc = table->name ? table_wait(table, "it is not in this file (yet)") : P2P_ENOMEM;
 	} else if (!rc && table->state != P2P_TABLE_REFUSED) {
 		table->state = P2P_TABLE_LIVE;
 	}
@@ -268,6 +292,10 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	table->slot_count = (uint32_t)sqlite3_column_int64(row, 4);
 	if (sqlite3_column_int64(row, 5))
 		table->generated_identity = false;
+	if (table->state == P2P_TABLE_LIVE)
+		rc = table_check_kind(table, row);
+	if (rc)
+		return rc;
 	return table->slot_count > P2P_SLOTS_MAX ? P2P_ECORRUPT : slots_read(store, table);
 }
 
@@ -275,9 +303,9 @@ int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 {
 	sqlite3_stmt *stmt = NULL;
 	int rc = sqlite3_prepare_v2(store->db,
-				    "SELECT number, id, name, schema, slots, extension"
+				    "SELECT number, id, name, schema, slots, extension, kind"
 				    " FROM main.p2p_table"
-				    " ORDER BY number",
+				    " WHERE NOT off ORDER BY number",
 				    -1, &stmt, NULL);
 	int result = 0;
 
@@ -375,11 +403,16 @@ static int journal_widen(struct p2p_store *store, uint32_t count, struct p2p_err
 static int table_insert(struct p2p_store *store, const struct p2p_table *table)
 {
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db,
-				    "INSERT INTO main.p2p_table(number, id, name, slots, extension)"
-				    " VALUES(?1,?2,?3,0,?4)",
-				    -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(
+		store->db,
+		"INSERT INTO main.p2p_table(number, id, name, slots, extension, kind)"
+		" VALUES(?1,?2,?3,0,?4,?5)",
+		-1, &stmt, NULL);
+	struct p2p_buf kind;
 
+	p2p_buf_init(&kind, 3 * P2P_KEY_COLUMNS_MAX);
+	if (p2p_store_key_kind(table, &kind))
+		rc = SQLITE_NOMEM;
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
 	if (rc == SQLITE_OK)
@@ -389,8 +422,11 @@ static int table_insert(struct p2p_store *store, const struct p2p_table *table)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 4, table->lone_number && !table->generated_identity);
 	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_blob64(stmt, 5, kind.data, kind.len, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	p2p_buf_deinit(&kind);
 	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "add a table to");
 }
 
@@ -400,10 +436,11 @@ static int rows_make(struct p2p_store *store, const struct p2p_table *table, str
 	char text[512];
 
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
-	(void)sqlite3_snprintf(sizeof(text), text,
-			       "CREATE TABLE main.p2p_row_%u(k BLOB PRIMARY KEY NOT NULL,"
-			       " state BLOB NOT NULL, number INTEGER) WITHOUT ROWID;",
-			       table->number);
+	(void)sqlite3_snprintf(
+		sizeof(text), text,
+		"CREATE TABLE IF NOT EXISTS main.p2p_row_%u(k BLOB PRIMARY KEY NOT NULL,"
+		" state BLOB NOT NULL, number INTEGER) WITHOUT ROWID;",
+		table->number);
 	p2p_sql_text(&sql, text);
 	if (table->generated_identity) {
 		(void)sqlite3_snprintf(sizeof(text), text,
@@ -415,20 +452,41 @@ static int rows_make(struct p2p_store *store, const struct p2p_table *table, str
 	return p2p_store_sql_run(store, &sql, err);
 }
 
-static int table_enable(struct p2p_store *store, struct p2p_table *table,
-			const struct p2p_enabling *enabling, struct p2p_error *err)
+static int table_new(struct p2p_store *store, struct p2p_table *table)
 {
-	enum p2p_present present = enabling->present;
-	bool added;
 	uint32_t i;
 	int rc = table_number_new(store, &table->number);
 
-	if (!rc)
-		rc = journal_widen(store, table->key_count, err);
-	if (!rc)
-		rc = table_insert(store, table);
 	for (i = 0; i < table->column_count; i++)
 		table->columns[i].slot = UINT32_MAX;
+	return rc ? rc : table_insert(store, table);
+}
+
+/* One that was disabled. *out_known: what is known of its rows holds. */
+static int table_again(struct p2p_store *store, struct p2p_table *table, bool *out_known,
+		       struct p2p_error *err)
+{
+	int rc = p2p_store_off_find(store, table, out_known);
+
+	if (!rc)
+		rc = p2p_store_off_end(store, table, err);
+	if (!rc && !*out_known)
+		rc = p2p_store_forget_rows(store, table->number, err);
+	return rc ? rc : slots_read(store, table);
+}
+
+static int table_enable(struct p2p_store *store, struct p2p_table *table,
+			const struct p2p_enabling *enabling, bool *out_known, struct p2p_error *err)
+{
+	enum p2p_present present = enabling->present;
+	bool added;
+	int rc = journal_widen(store, table->key_count, err);
+
+	*out_known = false;
+	if (!rc)
+		rc = table_again(store, table, out_known, err);
+	if (rc == P2P_ENOENT)
+		rc = table_new(store, table);
 	if (!rc)
 		rc = slots_give(store, table, &added);
 	if (!rc)
@@ -437,7 +495,7 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table,
 		rc = rows_make(store, table, err);
 	if (!rc)
 		rc = p2p_store_triggers_make(store, table, err);
-	if (!rc && present != P2P_PRESENT_NONE)
+	if (!rc && present != P2P_PRESENT_NONE && !*out_known)
 		rc = p2p_store_journal_present(store, table, present == P2P_PRESENT_OLD, err);
 	return rc;
 }
@@ -454,7 +512,9 @@ int p2p_store_enable_as(struct p2p_store *store, const struct p2p_enabling *enab
 			struct p2p_error *err)
 {
 	const char *name = enabling->name;
-	struct p2p_table table;
+	struct p2p_table table, *loaded;
+	bool known = false;
+	struct p2p_id id;
 	int rc;
 
 	p2p_require(p2p_store_in_transaction(store));
@@ -470,45 +530,20 @@ int p2p_store_enable_as(struct p2p_store *store, const struct p2p_enabling *enab
 	if (enabling->by_record ? !enabling->generated : p2p_store_is_extension(store, &table))
 		table.generated_identity = false;
 	if (!rc) {
-		rc = table_enable(store, &table, enabling, err);
+		rc = table_enable(store, &table, enabling, &known, err);
 		if (rc)
 			(void)p2p_error_set(err, rc, "replicate table %s: %s (%s)", name,
 					    p2p_strerror(rc), sqlite3_errmsg(store->db));
 	}
+	id = table.id;
 	p2p_table_deinit(&table);
-	return rc ? rc : p2p_store_load(store, err);
-}
-
-int p2p_store_disable(struct p2p_store *store, const char *name, struct p2p_error *err)
-{
-	struct p2p_table *table = p2p_store_table_by_name(store, name);
-	struct p2p_buf sql;
-	char text[512];
-	uint32_t number;
-	int rc;
-
-	p2p_require(p2p_store_in_transaction(store));
-	if (!table)
-		return p2p_error_set(err, P2P_ENOENT, "table %s is not replicated", name);
-	number = table->number;
-	rc = p2p_store_triggers_drop(store, table, err);
-	p2p_store_forget_tables(store); /* statements on what is dropped now */
-	if (rc)
+	if (!rc)
+		rc = p2p_store_load(store, err);
+	if (rc || !known)
 		return rc;
-	p2p_buf_init(&sql, SQL_BYTES_MAX);
-	(void)sqlite3_snprintf(sizeof(text), text,
-			       "DROP TABLE main.p2p_row_%u;"
-			       "DELETE FROM main.p2p_table WHERE number = %u;"
-			       "DELETE FROM main.p2p_column WHERE t = %u;"
-			       "DELETE FROM main.p2p_parked WHERE t = %u;"
-			       "DELETE FROM main.p2p_temp WHERE t = %u;"
-			       "DELETE FROM main.p2p_ref WHERE t = %u;"
-			       "DELETE FROM main.p2p_claim WHERE t = %u;"
-			       "DELETE FROM main.p2p_yield WHERE t = %u;",
-			       number, number, number, number, number, number, number, number);
-	p2p_sql_text(&sql, text);
-	rc = p2p_store_sql_run(store, &sql, err);
-	return rc ? rc : p2p_store_load(store, err);
+	loaded = p2p_store_table_by_id(store, &id);
+	return loaded && loaded->state == P2P_TABLE_LIVE ? p2p_store_compare(store, loaded, err)
+							 : 0;
 }
 
 int p2p_store_set_schema(struct p2p_store *store, struct p2p_table *table,

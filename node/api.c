@@ -122,12 +122,15 @@ static int found(struct p2p_node *node, struct p2p_error *err)
 	return p2p_replica_found(node->replica, name, err);
 }
 
-static int enable_missing(struct p2p_node *node, const char *const *tables, size_t count,
+static int enable_missing(struct p2p_node *node, const struct p2p_enable *wish,
 			  struct p2p_error *err)
 {
-	size_t i;
+	const char *const *tables = wish->names;
+	size_t i, count = wish->count;
 	int rc = 0;
 
+	if (wish->ref_count)
+		return p2p_replica_enable_as(node->replica, wish, err);
 	for (i = 0; !rc && i < count; i++)
 		if (!p2p_store_table_by_name(p2p_replica_store(node->replica), tables[i]))
 			rc = p2p_replica_enable(node->replica, &tables[i], 1, NULL, 0, err);
@@ -137,6 +140,12 @@ static int enable_missing(struct p2p_node *node, const char *const *tables, size
 int p2p_node_share(p2p_node *node, const char *const *tables, size_t table_count,
 		   const char *const *exclude, size_t exclude_count, char *error, size_t error_size)
 {
+	struct p2p_enable wish = {.names = table_count ? tables : NULL,
+				  .count = table_count,
+				  .exclude = exclude,
+				  .exclude_count = exclude_count,
+				  .refs = (const char *const *)node->refs.items,
+				  .ref_count = node->refs.count};
 	struct p2p_error err = {0};
 	int rc;
 
@@ -147,16 +156,17 @@ int p2p_node_share(p2p_node *node, const char *const *tables, size_t table_count
 					    "this database is just joining a mesh"),
 			      &err, error, error_size);
 	rc = check_tables(node, tables, table_count, &err);
+	if (!rc)
+		rc = p2p_replica_enable_check(node->replica, &wish, &err);
 	if (!rc && p2p_replica_member(node->replica) &&
 	    (table_count || p2p_store_table_count(p2p_replica_store(node->replica)))) {
-		rc = enable_missing(node, tables, table_count, &err);
+		rc = enable_missing(node, &wish, &err);
 	} else if (!rc) {
 		/* one that was cut off after the mesh was made goes on with the tables */
 		if (!p2p_replica_member(node->replica))
 			rc = found(node, &err);
 		if (!rc)
-			rc = p2p_replica_enable(node->replica, table_count ? tables : NULL,
-						table_count, exclude, exclude_count, &err);
+			rc = p2p_replica_enable_as(node->replica, &wish, &err);
 	}
 	return finish(rc, &err, error, error_size);
 }

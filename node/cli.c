@@ -30,7 +30,10 @@ const struct cli_verb cli_verbs[] = {
 	 "  --exclude TABLE       not this one; repeatable\n"
 	 "  --uses N              how many may join by the ticket (default 1)\n"
 	 "  --expires DURATION    how long it is good: 30s, 10m, 24h, 7d (default 24h)\n"
-	 "  --ref COL=PARENT, --replicate-schema   come in a later version\n" NODE_HELP,
+	 "  --ref COL=PARENT      COL (TABLE.COL, or COL where one table has it) refers to rows of\n"
+	 "                        PARENT although no FOREIGN KEY says so: it follows a row that gets\n"
+	 "                        another number; repeatable (p2pnode doctor suggests some)\n"
+	 "  --replicate-schema    comes in a later version\n" NODE_HELP,
 	 cli_share},
 	{"join", CLI_OPT_NODE | CLI_OPT_JOIN, 1, 2,
 	 "join TICKET [DB] [OPTIONS]",
@@ -65,9 +68,11 @@ const struct cli_verb cli_verbs[] = {
 	{"members", CLI_OPT_JSON | CLI_OPT_STATE, 1, 1,
 	 "members DB [--json]", "Shows who is in the mesh.\n", cli_show},
 	{"enable", CLI_OPT_REF | CLI_OPT_COUNTER | CLI_OPT_STATE, 2, CLI_LIST_MAX,
-	 "enable DB TABLE...",
+	 "enable DB TABLE... [--ref COL=PARENT]",
 	 "Starts replicating tables.\n"
-	 "  --counter COL, --ref COL=PARENT   come in a later version\n", cli_tables},
+	 "  --ref COL=PARENT      COL (or TABLE.COL) refers to rows of PARENT although no FOREIGN KEY\n"
+	 "                        says so: it follows a row that gets another number; repeatable\n"
+	 "  --counter COL         comes in a later version\n", cli_tables},
 	{"disable", CLI_OPT_STATE, 2, CLI_LIST_MAX,
 	 "disable DB TABLE...", "Stops replicating tables; their rows stay.\n", cli_tables},
 	{"rescan", CLI_OPT_STATE, 1, CLI_LIST_MAX,

@@ -255,6 +255,8 @@ static void fill_options(struct session *session, p2p_node_options *options)
 	options->apply_interval_ms = args->apply_interval_ms;
 	options->create = session->mode == JOIN;
 	options->merge = args->merge;
+	options->refs = args->refs.items;
+	options->ref_count = args->refs.count;
 	options->log_level = args->log_level;
 	options->ctx = session;
 	options->on_event = event_cb;
@@ -383,10 +385,8 @@ static int run_node(const struct cli_args *args, enum mode mode, const char *db)
 
 int cli_share(const struct cli_args *args)
 {
-	if (args->refs.count || args->replicate_schema) {
-		(void)cli_fail(args, P2P_EREFUSED,
-			       args->refs.count ? "--ref comes in a later version"
-						: "--replicate-schema comes in a later version",
+	if (args->replicate_schema) {
+		(void)cli_fail(args, P2P_EREFUSED, "--replicate-schema comes in a later version",
 			       "run it without this option: nothing was changed");
 		return CLI_FAILED;
 	}

@@ -22,7 +22,7 @@ struct request {
 	const struct cli_args *args;
 	const char *db;
 	char *state; /* owned */
-	const char *words[CLI_LIST_MAX + 2];
+	const char *words[3 * CLI_LIST_MAX + 3];
 	size_t count;
 	struct p2p_buf out;
 	struct p2p_error err;
@@ -158,16 +158,20 @@ int cli_tables(const struct cli_args *args)
 	struct request request;
 	size_t i;
 
-	if (args->counters.count || args->refs.count) {
-		(void)cli_fail(args, P2P_EREFUSED,
-			       args->refs.count ? "--ref comes in a later version"
-						: "--counter comes in a later version",
+	if (args->counters.count) {
+		(void)cli_fail(args, P2P_EREFUSED, "--counter comes in a later version",
 			       "nothing was changed");
 		return CLI_FAILED;
 	}
 	if (!request_init(&request, args))
 		return request_end(&request, P2P_ENOMEM);
 	request_add(&request, args->verb->name);
+	for (i = 0; i < args->refs.count; i++) {
+		request_add(&request, "--ref");
+		request_add(&request, args->refs.items[i]);
+	}
+	if (args->refs.count)
+		request_add(&request, "--");
 	for (i = 1; i < args->words.count; i++)
 		request_add(&request, args->words.items[i]);
 	return request_end(&request, ask_or_open(&request));

@@ -50,6 +50,7 @@ struct p2p_note {
 struct p2p_node {
 	char *db_path, *state_dir, *name; /* owned; db_path is the real path */
 	struct p2p_strings listen, seeds, interfaces;
+	struct p2p_strings refs; /* options.refs */
 	bool no_discovery, offline;
 	bool join_merges; /* options.merge */
 	uint32_t apply_interval_ms;

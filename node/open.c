@@ -96,9 +96,9 @@ static int copy_options(struct p2p_node *node, const p2p_node_options *given, st
 	node->host_loop = options.loop;
 	node->log.level = (enum p2p_log_level)options.log_level;
 	if (options.listen_count > P2P_LISTENERS_MAX || options.seed_count > P2P_SEEDS_MAX ||
-	    options.interface_count > P2P_INTERFACES_MAX)
+	    options.interface_count > P2P_INTERFACES_MAX || options.ref_count > P2P_NAMED_MAX)
 		return p2p_error_set(err, P2P_EINVAL,
-				     "too many addresses to listen on, seeds or interfaces");
+				     "too many addresses to listen on, seeds, interfaces or refs");
 	for (i = 0; i < options.listen_count; i++) {
 		struct sockaddr_storage ignored;
 
@@ -108,7 +108,8 @@ static int copy_options(struct p2p_node *node, const p2p_node_options *given, st
 	}
 	if (p2p_strings_copy(&node->listen, options.listen, options.listen_count) ||
 	    p2p_strings_copy(&node->seeds, options.seeds, options.seed_count) ||
-	    p2p_strings_copy(&node->interfaces, options.interfaces, options.interface_count))
+	    p2p_strings_copy(&node->interfaces, options.interfaces, options.interface_count) ||
+	    p2p_strings_copy(&node->refs, options.refs, options.ref_count))
 		return p2p_error_set(err, P2P_ENOMEM, "out of memory");
 	node->state_dir = options.state_dir ? p2p_strdup(options.state_dir)
 					    : p2p_node_state_dir(node->db_path);
@@ -227,6 +228,7 @@ static void node_free(struct p2p_node *node)
 	p2p_strings_deinit(&node->listen);
 	p2p_strings_deinit(&node->seeds);
 	p2p_strings_deinit(&node->interfaces);
+	p2p_strings_deinit(&node->refs);
 	p2p_free(node->db_path);
 	p2p_free(node->state_dir);
 	p2p_free(node->name);

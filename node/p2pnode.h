@@ -126,6 +126,11 @@ typedef struct p2p_node_options {
 	/* not 0: join although the database has rows. Rows that only it has come into the mesh;
 	 * where both have a row, by its key or number, the mesh's values stand. */
 	int merge;
+	/* For p2p_node_share(): "TABLE.COLUMN=PARENT", or "COLUMN=PARENT" where one table has it:
+	 * columns that refer to rows of a table with a lone INTEGER PRIMARY KEY although no FOREIGN
+	 * KEY says so. They follow when a row gets another number. */
+	const char *const *refs;
+	size_t ref_count;
 } p2p_node_options;
 
 /* "0.1.0" */
@@ -152,8 +157,9 @@ P2P_API int p2p_node_close(p2p_node *node);
 P2P_API int p2p_node_is_member(p2p_node *node);
 /* Before start. Makes a mesh of a database that has none: this node founds it. tables NULL: all
  * that can be replicated, less exclude; else exactly these (a mesh that exists gets those that it
- * does not have yet). EREFUSED: a named table cannot be replicated, the text says why and what to
- * do; ENOENT, EBUSY, EIO, EFULL, ENOMEM, ESTATE. */
+ * does not have yet). EREFUSED: a named table cannot be replicated, or options.refs names what
+ * cannot be a reference, the text says why and what to do; EINVAL: a text of options.refs; ENOENT,
+ * EBUSY, EIO, EFULL, ENOMEM, ESTATE. */
 P2P_API int p2p_node_share(p2p_node *node, const char *const *tables, size_t table_count,
 			   const char *const *exclude, size_t exclude_count, char *error,
 			   size_t error_size);

@@ -1,8 +1,9 @@
-/* How fast changesets become rows: bench_merge [ROWS]
+/* How fast changesets become rows: bench_merge [ROWS [fts|cache]]
  *
  * One transaction for each batch, as the replica does it: inserts into a table with generated
  * identity and into one with a text key, then updates of one cell, then the same once more (no
- * change), then inserts whose numbers are all taken, then deletes. On tmpfs where there is one. */
+ * change), then inserts whose numbers are all taken, then deletes. On tmpfs where there is one.
+ * fts, cache: triggers of the application keep an FTS5 index, or a small table, of each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,25 @@ enum { ITEM, WORD };
 static const char sql_tables[] =
 	"CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL, note TEXT);"
 	"CREATE TABLE word(k TEXT PRIMARY KEY, a INTEGER, b TEXT, c);";
+
+#define TRIGGERS(table, key, in, out)                                             \
+	"CREATE TRIGGER " table "_i AFTER INSERT ON " table " BEGIN " in " END;"  \
+	"CREATE TRIGGER " table "_d AFTER DELETE ON " table " BEGIN " out " END;" \
+	"CREATE TRIGGER " table "_u AFTER UPDATE ON " table " BEGIN " out in " END;"
+#define FTS(table, column)                                                                   \
+	"CREATE VIRTUAL TABLE " table                                                        \
+	"_fts USING fts5(x);" TRIGGERS(table, key,                                           \
+				       "INSERT INTO " table                                  \
+				       "_fts(rowid, x) VALUES (new.rowid, new." column ");", \
+				       "DELETE FROM " table "_fts WHERE rowid = old.rowid;")
+#define CACHE(table, column)                                                                  \
+	"CREATE TABLE " table "_cache(id INTEGER PRIMARY KEY, x);" TRIGGERS(                  \
+		table, key,                                                                   \
+		"INSERT OR REPLACE INTO " table "_cache VALUES (new.rowid, new." column ");", \
+		"DELETE FROM " table "_cache WHERE id = old.rowid;")
+
+static const char sql_fts[] = FTS("item", "note") FTS("word", "b");
+static const char sql_cache[] = CACHE("item", "note") CACHE("word", "b");
 
 enum work { INSERT, UPDATE, AGAIN, CONFLICT, DELETE, WORKS };
 static const char *const work_names[WORKS] = {"insert", "update 1 cell", "update again",
@@ -126,6 +146,8 @@ int main(int argc, char **argv)
 	(void)kit_mesh_table(mesh, "item", true, item, 4);
 	(void)kit_mesh_table(mesh, "word", false, word, 4);
 	kit_node_init(&node, mesh, sql_tables);
+	if (argc > 2)
+		kit_sql(&node, strcmp(argv[2], "fts") == 0 ? sql_fts : sql_cache);
 	mesh->blind = true;
 	for (work = 0; work < WORKS; work++) {
 		run(&node, mesh, ITEM, (enum work)work, rows);

@@ -103,6 +103,57 @@ def a_disabled_table_is_taken_up_again(world):
     check(len(rows(a, "SELECT * FROM k")) == 2, "both rows are there")
 
 
+def a_table_enabled_again_shows_no_row_twice(world):
+    """Row 4 of b is in no change that a knows of; rows 1 and 2 are known on both sides."""
+    a, b = pair(world)
+    world.run("disable", "a.db", "t")
+    b.execute("INSERT INTO t(a) VALUES ('b4')")
+    b.execute("UPDATE t SET b = 2.5 WHERE id = 2")
+    b.execute("DELETE FROM t WHERE id = 3")
+    a.execute("INSERT INTO t(id, a) VALUES (9, 'a9')")
+    a.execute("UPDATE t SET a = 'mine' WHERE id = 1")
+    a.execute("DELETE FROM t WHERE id = 2")
+    world.level("a.db", "b.db")
+    world.run("enable", "a.db", "t")
+    same(world, a, b, "t", "k")
+    check(rows(a, "SELECT id, a, b FROM t ORDER BY 1") ==
+          [(1, "mine", None), (2, "y", 2.5), (4, "b4", None), (9, "a9", None)],
+          rows(a, "SELECT * FROM t"))
+
+
+def its_own_rows_come_back_too(world):
+    a, b = pair(world)
+    a.execute("INSERT INTO t(a) VALUES ('own')")
+    world.level("a.db", "b.db")
+    world.run("disable", "a.db", "t")
+    a.execute("DELETE FROM t")
+    world.run("enable", "a.db", "t")
+    same(world, a, b, "t")
+    check(len(rows(a, "SELECT * FROM t")) == 4, rows(a, "SELECT * FROM t"))
+
+
+def another_key_begins_anew(world):
+    """Rows of another kind of key are other rows; nothing of them goes wrong before."""
+    a, b = pair(world)
+    for conn in (a, b):
+        conn.execute("BEGIN")
+        conn.execute("DROP TABLE t")
+        conn.execute("CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT)")
+        conn.execute("COMMIT")
+    a.execute("INSERT INTO t VALUES ('k1', 'a')")
+    b.execute("INSERT INTO t VALUES ('k2', 'b')")
+    world.level("a.db", "b.db")
+    for name in ("a.db", "b.db"):
+        out = world.run("tables", name)[0]
+        check("another kind" in out, out)
+        world.run("disable", name, "t")
+        world.run("enable", name, "t")
+    world.level("a.db", "b.db")
+    for conn in (a, b):
+        got = rows(conn, "SELECT * FROM t ORDER BY 1")
+        check(got == [("k1", "a"), ("k2", "b")], got)
+
+
 def vacuum_changes_nothing(world):
     a, b = pair(world)
     a.execute("VACUUM")
@@ -112,4 +163,6 @@ def vacuum_changes_nothing(world):
 
 
 main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on, a_dropped_table_stops_nothing,
-      a_late_table_gets_all, a_disabled_table_is_taken_up_again, vacuum_changes_nothing])
+      a_late_table_gets_all, a_disabled_table_is_taken_up_again,
+      a_table_enabled_again_shows_no_row_twice, its_own_rows_come_back_too, another_key_begins_anew,
+      vacuum_changes_nothing])

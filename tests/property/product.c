@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crdt/unique.h"
 #include "proto/check.h"
 #include "tests/property/sheet.h"
 
@@ -17,6 +18,36 @@ void product_init(struct product *product, struct kit_mesh *mesh)
 	product->mesh = mesh;
 	for (i = 0; i < PRODUCT_NODES_MAX; i++)
 		kit_node_init(&product->nodes[i], mesh, sheet_sql);
+}
+
+static void table_constraints(struct p2p_store *store, struct twin_table *twin)
+{
+	struct p2p_table *table = p2p_store_table_by_name(store, twin->name);
+	struct p2p_uniques uniques;
+	struct p2p_apptable app;
+	size_t u, i, c;
+
+	p2p_require(table && p2p_apptable_init(&app, store, table) == 0 &&
+		    p2p_uniques_init(&uniques, &app) == 0);
+	for (u = 0; u < TWIN_UNIQUES_MAX; u++)
+		for (i = 0; i < uniques.count; i++) {
+			uint32_t columns = 0;
+
+			for (c = 0; c < uniques.items[i].count; c++)
+				columns |= 1u << uniques.items[i].columns[c];
+			if (columns == twin->uniques[u].columns)
+				twin->uniques[u].id = uniques.items[i].id;
+		}
+	p2p_uniques_deinit(&uniques);
+	p2p_apptable_deinit(&app);
+}
+
+void product_constraints(struct product *product, struct twin_table *tables)
+{
+	size_t t;
+
+	for (t = 0; t < SHEET_TABLES; t++)
+		table_constraints(product->nodes[0].store, &tables[t]);
 }
 
 void product_deinit(struct product *product)
@@ -148,6 +179,15 @@ void product_tell(struct product *product, uint32_t node, const struct twin *twi
 	p2p_buf_init(&state, STATE_BYTES_MAX);
 	kit_state(&product->nodes[node], &state);
 	(void)fprintf(stderr, "%.*s", (int)state.len, (const char *)state.data);
+	(void)fprintf(stderr, "file: parked %s\n",
+		      kit_rows(&product->nodes[node],
+			       "SELECT t, hex(k), hex(cells), reason FROM p2p_parked"));
+	(void)fprintf(stderr, "file: references %s\n",
+		      kit_rows(&product->nodes[node],
+			       "SELECT t, hex(k), slot, pt, hex(pk) FROM p2p_ref"));
+	(void)fprintf(stderr, "file: claims %s\n",
+		      kit_rows(&product->nodes[node],
+			       "SELECT t, hex(h), hex(k), held FROM p2p_claim"));
 	for (i = 0; i < SHEET_TABLES; i++) {
 		(void)snprintf(sql, sizeof(sql), "SELECT * FROM %s", sheet_tables[i].name);
 		(void)fprintf(stderr, "file: %s %s\n", sheet_tables[i].name,

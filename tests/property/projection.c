@@ -1,4 +1,5 @@
 /* The rules, tried on the twin alone and on the product: projection [HISTORIES] [SEED] [MODE]
+ * [whole]
  *
  * Two to four replicas whose applications write only through the tables that they show (with
  * keys, UNIQUE constraints, foreign keys, a counter), some of them without foreign keys. Each makes
@@ -33,6 +34,7 @@ enum mode { RULES, PRODUCT, ORDERS };
 
 struct world {
 	enum mode mode;
+	bool whole; /* the product's tables, too, have a counter */
 	struct product product;
 
 	struct kit_mesh mesh;
@@ -43,6 +45,8 @@ struct world {
 	size_t change_count;
 	uint8_t author[CHANGES_MAX];
 	bool has[NODES_MAX][CHANGES_MAX];
+	size_t given[NODES_MAX][CHANGES_MAX]; /* in this order */
+	size_t given_count[NODES_MAX];
 	bool careless; /* some write without foreign keys */
 	uint64_t seed, rng;
 	uint64_t written, shown, parked, temporary, yields, renumbered, loose;
@@ -50,8 +54,73 @@ struct world {
 
 static struct twin_table tables[SHEET_TABLES];
 
+static void tell_bytes(const void *data, size_t len)
+{
+	const uint8_t *bytes = data;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		(void)fprintf(stderr, "%02x", bytes[i]);
+}
+
+static void tell_cell(const struct p2p_cell *cell)
+{
+	struct p2p_buf bytes;
+
+	p2p_buf_init(&bytes, 4096);
+	if (cell->tag == P2P_CELL_REFERENCE)
+		p2p_identity_put(&bytes, &cell->reference);
+	else
+		p2p_value_put(&bytes, &cell->value);
+	(void)fprintf(stderr, " %u:%d:", cell->column, (int)cell->tag);
+	tell_bytes(bytes.data, bytes.len);
+	p2p_buf_deinit(&bytes);
+}
+
+/* Its records: table, identity, causal length, cells, yields. */
+static void tell_change(const struct kit_change *change)
+{
+	struct p2p_cell cells[TWIN_COLUMNS_MAX];
+	struct p2p_record record;
+	struct p2p_reader reader;
+	struct p2p_buf bytes;
+	const uint8_t *data;
+	size_t len, i;
+
+	p2p_reader_init(&reader, change->body.data, change->body.len);
+	while (p2p_reader_left(&reader)) {
+		data = p2p_read_bytes(&reader, P2P_RECORD_BYTES_MAX, &len);
+		p2p_require(p2p_record_read(&record, cells, TWIN_COLUMNS_MAX, data, len) == 0);
+		p2p_buf_init(&bytes, 4096);
+		p2p_identity_put(&bytes, &record.identity);
+		(void)fprintf(stderr, "  %llu@%c %s ",
+			      (unsigned long long)change->header.stamp.value,
+			      change->header.replica.bytes[0], tables[record.table].name);
+		tell_bytes(bytes.data, bytes.len);
+		(void)fprintf(stderr, " %llu%s", (unsigned long long)record.causal_length,
+			      record.flags & P2P_RECORD_BORN ? " born" : "");
+		for (i = 0; i < record.cell_count; i++)
+			tell_cell(&cells[i]);
+		if (record.yield_count)
+			(void)fprintf(stderr, " yields ");
+		tell_bytes(record.yields, record.yield_count * P2P_ID_BYTES);
+		(void)fprintf(stderr, "\n");
+		p2p_buf_deinit(&bytes);
+	}
+}
+
 static _Noreturn void fail(struct world *world, uint32_t node, const char *what)
 {
+	size_t i;
+
+	for (i = 0; world->mode != RULES && i < world->change_count; i++) {
+		(void)fprintf(stderr, "changeset %zu%s\n", i,
+			      world->has[node][i] ? "" : " (not here)");
+		tell_change(&world->changes[i]);
+	}
+	for (i = 0; i < world->given_count[node]; i++)
+		(void)fprintf(stderr, "%s %zu", i ? "," : "replica got", world->given[node][i]);
+	(void)fprintf(stderr, "\n");
 	if (world->mode != RULES)
 		product_tell(&world->product, node, &world->authors[node].twin);
 	(void)fprintf(stderr, "projection: seed %llu (%zu replicas): %s\n",
@@ -131,6 +200,7 @@ static const char *write_kept(struct world *world, struct author *author, const 
 /* Everything that a replica merges, its file merges too. */
 static void merge_into_file(struct world *world, uint32_t node, size_t change)
 {
+	world->given[node][world->given_count[node]++] = change;
 	if (world->mode == PRODUCT)
 		product_deliver(&world->product, node, &world->changes[change]);
 }
@@ -377,6 +447,7 @@ static void history(struct world *world, uint64_t seed)
 		kit_change_deinit(&world->changes[i]);
 	world->change_count = 0;
 	memset(world->has, 0, sizeof(world->has));
+	memset(world->given_count, 0, sizeof(world->given_count));
 }
 
 static double seconds(void)
@@ -418,6 +489,8 @@ static void world_init(struct world *world)
 
 	kit_mesh_init(&world->mesh);
 	memcpy(tables, sheet_tables, sizeof(tables));
+	if (!world->whole) /* the product does not merge them yet */
+		tables[WARE].counters = 0;
 	for (t = 0; t < SHEET_TABLES; t++) {
 		(void)kit_mesh_counting(&world->mesh, tables[t].name, tables[t].generated,
 					sheet_columns[t], tables[t].column_count,
@@ -428,8 +501,10 @@ static void world_init(struct world *world)
 		}
 	}
 	sheet_init(&world->sheet);
-	if (world->mode != RULES)
-		product_init(&world->product, &world->mesh);
+	if (world->mode == RULES)
+		return;
+	product_init(&world->product, &world->mesh);
+	product_constraints(&world->product, tables);
 }
 
 int main(int argc, char **argv)
@@ -443,6 +518,7 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc > 3)
 		world->mode = strcmp(argv[3], "orders") == 0 ? ORDERS : PRODUCT;
+	world->whole = world->mode == RULES || (argc > 4 && strcmp(argv[4], "whole") == 0);
 	world_init(world);
 	for (i = 0; i < histories; i++)
 		history(world, seed + i);
