@@ -47,7 +47,7 @@ int p2p_conflicts_expire(struct p2p_store *store) P2P_MUST_CHECK;
 /* Writes the lost side of an entry into the application's table, as an application would, and
  * journals it; the entry goes. In a write transaction. P2P_ENOENT: no such entry; P2P_EREFUSED with
  * the reason: a constraint, or the table is not here. */
-int p2p_conflicts_restore(struct p2p_store *store, int64_t id,
+int p2p_conflicts_restore(struct p2p_store *store, struct p2p_merge *merge, int64_t id,
 			  struct p2p_error *err) P2P_MUST_CHECK;
 
 #endif

@@ -80,7 +80,8 @@ int p2p_conflicts_expire(struct p2p_store *store)
 struct restoring {
 	struct p2p_store *store;
 	struct p2p_table *table;
-	struct p2p_target target;
+	struct p2p_merge *merge; /* borrowed */
+	struct p2p_target *target;
 	struct p2p_rowwork work;
 	struct p2p_buf key, encoded;
 	struct p2p_cells lost;
@@ -153,10 +154,10 @@ static void cells_copy(struct p2p_cells *to, const struct p2p_cells *from)
 static int restore_cells(struct restoring *r)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	int rc = p2p_rowwork_key(&r->work, &r->target, key);
+	int rc = p2p_rowwork_key(&r->work, r->target, key);
 
 	if (!rc)
-		rc = p2p_apptable_update(&r->target.app, key, &r->lost);
+		rc = p2p_apptable_update(&r->target->app, key, &r->lost);
 	return rc ? rc : p2p_store_journal_key(r->store, r->table, key);
 }
 
@@ -203,18 +204,18 @@ static int restore_row(struct restoring *r)
 	key[0].type = P2P_INTEGER;
 	key[0].integer = r->number;
 	if (!table->generated_identity)
-		rc = p2p_rowwork_key(&r->work, &r->target, key);
+		rc = p2p_rowwork_key(&r->work, r->target, key);
 	if (rc)
 		return rc;
 	for (i = 0; i < table->key_count; i++)
 		p2p_cells_set(&r->work.cells, table->key[i], &key[i]);
 	cells_copy(&r->work.cells, &r->lost);
-	rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+	rc = p2p_apptable_insert(&r->target->app, &r->work.cells);
 	if (rc == P2P_APPTABLE_TAKEN && table->generated_identity) {
 		rc = next_number(r, &key[0].integer);
 		p2p_cells_set(&r->work.cells, table->key[0], &key[0]);
 		if (!rc)
-			rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+			rc = p2p_apptable_insert(&r->target->app, &r->work.cells);
 	}
 	return rc ? rc : p2p_store_journal_key(r->store, table, key);
 }
@@ -225,16 +226,13 @@ static int restore(struct restoring *r, struct p2p_error *err)
 	int rc = p2p_triggers_refresh(r->store);
 
 	if (!rc)
-		rc = p2p_apptable_init(&r->target.app, r->store, r->table);
-	p2p_numbers_init(&r->target.numbers, &r->target.app, r->store->log);
-	r->target.store = r->store;
-	r->target.table = r->table;
+		rc = p2p_merge_target(r->merge, r->table, &r->target);
 	if (!rc)
 		rc = p2p_cells_reset(&r->lost, r->table->column_count);
 	if (!rc)
 		rc = p2p_parked_decode(&r->encoded, r->table, &r->lost);
 	if (!rc)
-		rc = p2p_rowwork_load_key(&r->work, &r->target, r->key.data, r->key.len);
+		rc = p2p_rowwork_load_key(&r->work, r->target, r->key.data, r->key.len);
 	shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
 		!(r->work.state.flags & P2P_ROW_PARKED);
 	if (!rc && !shown && !r->deleted)
@@ -242,8 +240,6 @@ static int restore(struct restoring *r, struct p2p_error *err)
 				   r->table->name);
 	if (!rc)
 		rc = shown ? restore_cells(r) : restore_row(r);
-	p2p_numbers_deinit(&r->target.numbers);
-	p2p_apptable_deinit(&r->target.app);
 	return refused(r, rc, err);
 }
 
@@ -257,7 +253,8 @@ static int forget(struct p2p_store *store, int64_t id)
 	return rc ? rc : p2p_store_run(store, stmt, "forget a conflict of");
 }
 
-int p2p_conflicts_restore(struct p2p_store *store, int64_t id, struct p2p_error *err)
+int p2p_conflicts_restore(struct p2p_store *store, struct p2p_merge *merge, int64_t id,
+			  struct p2p_error *err)
 {
 	struct restoring r;
 	int rc;
@@ -265,6 +262,7 @@ int p2p_conflicts_restore(struct p2p_store *store, int64_t id, struct p2p_error 
 	p2p_require(p2p_store_in_transaction(store));
 	memset(&r, 0, sizeof(r));
 	r.store = store;
+	r.merge = merge;
 	p2p_rowwork_init(&r.work);
 	p2p_buf_init(&r.key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&r.encoded, P2P_RECORD_BYTES_MAX);

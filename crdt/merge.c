@@ -537,6 +537,13 @@ int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table)
 	return p2p_store_numbers_in_doubt(merge->config.store, table, touch_each, &all);
 }
 
+int p2p_merge_target(struct p2p_merge *merge, struct p2p_table *table, struct p2p_target **out)
+{
+	int rc = merge_refresh(merge);
+
+	return rc ? rc : target_get(merge, table, out);
+}
+
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table)
 {
 	struct p2p_target *target;

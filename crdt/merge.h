@@ -25,6 +25,7 @@
 #include "crdt/store.h"
 
 struct p2p_merge;
+struct p2p_target;
 
 struct p2p_merge_config {
 	struct p2p_store *store;	       /* all borrowed for the merge's life */
@@ -64,6 +65,9 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table,
 			   int64_t number) P2P_MUST_CHECK;
 /* Rows of a table may be shown again that were parked, or must give way: looked at by finish(). */
+/* What the merge keeps of a table, until the next reset; for others who write rows. */
+int p2p_merge_target(struct p2p_merge *merge, struct p2p_table *table,
+		     struct p2p_target **out) P2P_MUST_CHECK;
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
 /* Every number of a table that may be shown where it should not, and its parked rows. */
 int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;

@@ -499,7 +499,7 @@ int p2p_replica_restore(struct p2p_replica *replica, int64_t conflict, struct p2
 	rc = change_begin(replica, err);
 	if (rc)
 		return rc;
-	rc = p2p_conflicts_restore(replica->store, conflict, err);
+	rc = p2p_conflicts_restore(replica->store, replica->merge, conflict, err);
 	return change_end(replica, rc, err);
 }
 
