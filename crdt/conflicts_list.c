@@ -5,6 +5,7 @@
 
 #include "crdt/conflicts.h"
 #include "crdt/parked.h"
+#include "crdt/settle.h"
 #include "crdt/store_private.h"
 #include "crdt/triggers.h"
 #include "proto/check.h"
@@ -80,7 +81,10 @@ int p2p_conflicts_expire(struct p2p_store *store)
 struct restoring {
 	struct p2p_store *store;
 	struct p2p_table *table;
-	struct p2p_target target;
+	struct p2p_target *target;   /* of the row; in targets */
+	struct p2p_target **targets; /* owned, like what they point to: it, and those of parents */
+	size_t target_count;
+	struct p2p_settle settle;
 	struct p2p_rowwork work;
 	struct p2p_buf key, encoded;
 	struct p2p_cells lost;
@@ -153,10 +157,10 @@ static void cells_copy(struct p2p_cells *to, const struct p2p_cells *from)
 static int restore_cells(struct restoring *r)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	int rc = p2p_rowwork_key(&r->work, &r->target, key);
+	int rc = p2p_rowwork_key(&r->work, r->target, key);
 
 	if (!rc)
-		rc = p2p_apptable_update(&r->target.app, key, &r->lost);
+		rc = p2p_apptable_update(&r->target->app, key, &r->lost);
 	return rc ? rc : p2p_store_journal_key(r->store, r->table, key);
 }
 
@@ -203,20 +207,62 @@ static int restore_row(struct restoring *r)
 	key[0].type = P2P_INTEGER;
 	key[0].integer = r->number;
 	if (!table->generated_identity)
-		rc = p2p_rowwork_key(&r->work, &r->target, key);
+		rc = p2p_rowwork_key(&r->work, r->target, key);
 	if (rc)
 		return rc;
 	for (i = 0; i < table->key_count; i++)
 		p2p_cells_set(&r->work.cells, table->key[i], &key[i]);
 	cells_copy(&r->work.cells, &r->lost);
-	rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+	rc = p2p_apptable_insert(&r->target->app, &r->work.cells);
 	if (rc == P2P_APPTABLE_TAKEN && table->generated_identity) {
 		rc = next_number(r, &key[0].integer);
 		p2p_cells_set(&r->work.cells, table->key[0], &key[0]);
 		if (!rc)
-			rc = p2p_apptable_insert(&r->target.app, &r->work.cells);
+			rc = p2p_apptable_insert(&r->target->app, &r->work.cells);
 	}
 	return rc ? rc : p2p_store_journal_key(r->store, table, key);
+}
+
+/* What is kept of a table: of the row's, and of those whose rows its key refers to. */
+static int restore_target(void *ctx, struct p2p_table *table, struct p2p_target **out)
+{
+	struct restoring *r = ctx;
+	struct p2p_target **grown, *target;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < r->target_count; i++)
+		if (r->targets[i]->table == table) {
+			*out = r->targets[i];
+			return 0;
+		}
+	grown = p2p_realloc(r->targets, (r->target_count + 1) * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	r->targets = grown;
+	target = p2p_calloc(1, sizeof(*target));
+	if (!target)
+		return P2P_ENOMEM;
+	grown[r->target_count++] = target;
+	target->store = r->store;
+	target->table = table;
+	target->settle = &r->settle;
+	rc = p2p_apptable_init(&target->app, r->store, table);
+	p2p_numbers_init(&target->numbers, &target->app, r->store->log);
+	*out = target;
+	return rc;
+}
+
+static void targets_free(struct restoring *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->target_count; i++) {
+		p2p_numbers_deinit(&r->targets[i]->numbers);
+		p2p_apptable_deinit(&r->targets[i]->app);
+		p2p_free(r->targets[i]);
+	}
+	p2p_free(r->targets);
 }
 
 static int restore(struct restoring *r, struct p2p_error *err)
@@ -225,16 +271,13 @@ static int restore(struct restoring *r, struct p2p_error *err)
 	int rc = p2p_triggers_refresh(r->store);
 
 	if (!rc)
-		rc = p2p_apptable_init(&r->target.app, r->store, r->table);
-	p2p_numbers_init(&r->target.numbers, &r->target.app, r->store->log);
-	r->target.store = r->store;
-	r->target.table = r->table;
+		rc = restore_target(r, r->table, &r->target);
 	if (!rc)
 		rc = p2p_cells_reset(&r->lost, r->table->column_count);
 	if (!rc)
 		rc = p2p_parked_decode(&r->encoded, r->table, &r->lost);
 	if (!rc)
-		rc = p2p_rowwork_load_key(&r->work, &r->target, r->key.data, r->key.len);
+		rc = p2p_rowwork_load_key(&r->work, r->target, r->key.data, r->key.len);
 	shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
 		!(r->work.state.flags & P2P_ROW_PARKED);
 	if (!rc && !shown && !r->deleted)
@@ -242,8 +285,6 @@ static int restore(struct restoring *r, struct p2p_error *err)
 				   r->table->name);
 	if (!rc)
 		rc = shown ? restore_cells(r) : restore_row(r);
-	p2p_numbers_deinit(&r->target.numbers);
-	p2p_apptable_deinit(&r->target.app);
 	return refused(r, rc, err);
 }
 
@@ -269,11 +310,17 @@ int p2p_conflicts_restore(struct p2p_store *store, int64_t id, struct p2p_error 
 	p2p_buf_init(&r.key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&r.encoded, P2P_RECORD_BYTES_MAX);
 	p2p_cells_init(&r.lost);
-	rc = restoring_load(&r, id, err);
+	rc = p2p_settle_init(&r.settle, store);
+	r.settle.target = restore_target;
+	r.settle.ctx = &r;
+	if (!rc)
+		rc = restoring_load(&r, id, err);
 	if (!rc)
 		rc = restore(&r, err);
 	if (!rc)
 		rc = forget(store, id);
+	targets_free(&r);
+	p2p_settle_deinit(&r.settle);
 	p2p_rowwork_deinit(&r.work);
 	p2p_buf_deinit(&r.key);
 	p2p_buf_deinit(&r.encoded);
