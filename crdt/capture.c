@@ -78,6 +78,7 @@ void p2p_capture_free(struct p2p_capture *capture)
 	p2p_buf_deinit(&capture->key);
 	p2p_buf_deinit(&capture->bytes);
 	p2p_buf_deinit(&capture->body);
+	p2p_counters_deinit(&capture->counters);
 	p2p_free(capture->turns);
 	p2p_free(capture->hashes);
 	p2p_free(capture->canonical);
@@ -156,8 +157,11 @@ static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
 	struct p2p_store *store = capture->config.store;
 	struct p2p_rowref ref = {table, row->key, row->key_len};
 	struct p2p_buf none;
-	int rc = p2p_store_row_put(store, table, row->key, row->key_len, &row->state, row->number);
+	int rc = p2p_capture_count_fold(capture, table, row);
 
+	if (!rc)
+		rc = p2p_store_row_put(store, table, row->key, row->key_len, &row->state,
+				       row->number);
 	/* what it claimed and referred to while it was parked, or in the life that ended */
 	if (!rc && (row->unpark || !p2p_rowstate_alive(&row->state)))
 		rc = p2p_store_life_drop(store, &ref);
@@ -235,6 +239,7 @@ int p2p_capture_fold(struct p2p_capture *capture, p2p_capture_changed changed, v
 			rc = fold_tell(table, rows[i], changed, ctx);
 	}
 	p2p_free(rows);
+	p2p_capture_drop_finders(capture);
 	if (!rc)
 		rc = p2p_store_folded_set(store, capture->head.seq, capture->position);
 	if (!rc)

@@ -181,6 +181,8 @@ static int record_write(struct freezing *f, const struct item *item)
 			rc = P2P_ECORRUPT; /* it was there in this very snapshot */
 		if (!rc)
 			rc = record_cells(table, item, stmt, &record);
+		if (!rc)
+			rc = p2p_capture_count(capture, table, row, &record);
 	}
 	if (!rc) {
 		p2p_buf_reset(&capture->body);
@@ -295,6 +297,7 @@ static void item_settle(struct freezing *f, const struct item *item)
 		row->state.cells[i].stamp = item->stamp.value;
 		row->state.cells[i].replica = own;
 		row->ordinals[i] = 0;
+		p2p_overlay_count_frozen(row, i, item->stamp.value);
 	}
 	if (row->life == item->ordinal) {
 		row->state.stamp = item->stamp.value;

@@ -1,10 +1,12 @@
 /* What the files of capture share: capture.c (life, fold), capture_scan.c (journal to keys),
- * capture_row.c (a row against what is known of it), capture_numbers.c (permanent numbers),
+ * capture_row.c (a row against what is known of it), capture_count.c (counters),
+ * capture_numbers.c (permanent numbers),
  * capture_freeze.c (into the side log), capture_replay.c (back from the side log). */
 #ifndef P2P_CRDT_CAPTURE_PRIVATE_H
 #define P2P_CRDT_CAPTURE_PRIVATE_H
 
 #include "crdt/capture.h"
+#include "crdt/counters.h"
 #include "crdt/numbers.h"
 #include "crdt/overlay.h"
 #include "crdt/touched.h"
@@ -49,7 +51,9 @@ struct p2p_capture {
 	uint64_t *hashes;	/* owned: P2P_COLUMNS_MAX, by column index */
 	bool *canonical;	/* owned: the key column has the value of the identity */
 	struct p2p_cell *cells; /* owned: P2P_COLUMNS_MAX */
-	bool stale;		/* memory is not what log and file say */
+	struct p2p_counters counters;
+	bool present; /* it was there when its table was enabled */
+	bool stale;   /* memory is not what log and file say */
 };
 
 /* capture.c */
@@ -80,6 +84,23 @@ int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table,
 /* Values of the key columns of an identity. key: P2P_KEY_COLUMNS_MAX. */
 int p2p_capture_key(const struct p2p_table *table, const struct p2p_overlay_row *row,
 		    struct p2p_value *key) P2P_MUST_CHECK;
+/* capture_count.c: cells of counter columns of a record that is about to be frozen get the own
+ * total for a value, where they count. */
+int p2p_capture_count(struct p2p_capture *capture, struct p2p_table *table,
+		      struct p2p_overlay_row *row, struct p2p_record *record) P2P_MUST_CHECK;
+/* A frozen one comes back; value: as it is in the record, then as the row shows it. */
+struct p2p_counted_cell {
+	uint32_t column; /* of the table */
+	enum p2p_cell_tag tag;
+	bool born;
+	uint64_t stamp;
+};
+int p2p_capture_count_replay(struct p2p_capture *capture, struct p2p_table *table,
+			     struct p2p_overlay_row *row, const struct p2p_counted_cell *from,
+			     struct p2p_value *value) P2P_MUST_CHECK;
+/* Writes what was frozen; before the row state, whose hashes it may set. */
+int p2p_capture_count_fold(struct p2p_capture *capture, struct p2p_table *table,
+			   struct p2p_overlay_row *row) P2P_MUST_CHECK;
 /* capture_numbers.c: own rows that show a temporary number get a permanent one, as a change of
  * their own. Inside a read transaction, everything captured. */
 int p2p_capture_number(struct p2p_capture *capture, struct p2p_freeze *freeze) P2P_MUST_CHECK;

@@ -42,6 +42,7 @@ static void replay_dead(struct replay *r, struct p2p_overlay_row *row)
 	p2p_rowstate_init(&row->state);
 	p2p_free(row->ordinals);
 	row->ordinals = NULL;
+	p2p_overlay_uncount(row);
 	row->renumbered = false;
 }
 
@@ -98,10 +99,20 @@ static int replay_renumbered(struct replay *r, struct p2p_overlay_row *row)
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
+static int replay_counter(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
+			  const struct p2p_cell *cell, struct p2p_value *value, bool born)
+{
+	struct p2p_counted_cell from = {.column = column, .tag = cell->tag, .born = born};
+
+	from.stamp = r->header.stamp.value;
+	return p2p_capture_count_replay(r->capture, r->table, row, &from, value);
+}
+
 static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 			const struct p2p_record *record)
 {
 	bool born = record->flags & P2P_RECORD_BORN, numbered = row->renumbered;
+	struct p2p_value value;
 	size_t i;
 	int rc;
 
@@ -118,7 +129,10 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 		column = column < r->map.count ? r->map.columns[column] : P2P_SCHEMAMAP_NONE;
 		if (column >= r->table->column_count)
 			continue; /* dropped since */
-		replay_cell(r, row, column, &record->cells[i].value);
+		value = record->cells[i].value;
+		if (r->table->columns[column].flags & P2P_COLUMN_COUNTER)
+			rc = replay_counter(r, row, column, &record->cells[i], &value, born);
+		replay_cell(r, row, column, &value);
 		numbered |= capture_is_number(r->table, column);
 	}
 	if (!rc && born && r->table->generated_identity) {

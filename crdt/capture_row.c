@@ -34,6 +34,7 @@ int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table,
 			if (rc)
 				return rc;
 			row->number = row->shown = number;
+			row->stored_length = row->state.causal_length;
 		}
 		p2p_overlay_frozen(row);
 	}
@@ -271,6 +272,7 @@ static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
 
 	p2p_require(!p2p_rowstate_alive(&row->state));
 	row->state.causal_length++;
+	row->present = capture->present;
 	rc = p2p_overlay_resize(row, table->slot_count);
 	if (rc)
 		return rc;
@@ -320,6 +322,7 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 	uint64_t length = row->frozen_length + (known ? 1 : 0);
 
 	cells_forget(capture, row, ordinal);
+	p2p_overlay_uncount(row);
 	p2p_overlay_unmap(&capture->overlay, row);
 	p2p_rowstate_deinit(&row->state);
 	p2p_rowstate_init(&row->state);
@@ -467,6 +470,7 @@ int p2p_capture_row(struct p2p_capture *capture, struct p2p_table *table,
 	p2p_identity_read(&reader, &identity);
 	p2p_require(!reader.failed); /* capture_scan.c wrote it */
 	memset(&key[0], 0, sizeof(key[0]));
+	capture->present = touch->present;
 	if (table->generated_identity) {
 		key[0].type = P2P_INTEGER;
 		key[0].integer = number = identity.number;

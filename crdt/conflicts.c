@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/counters.h"
 #include "crdt/hlc.h"
 #include "crdt/parked.h"
 #include "crdt/store_private.h"
@@ -317,6 +318,23 @@ int p2p_conflicts_cells(struct p2p_rowmerge *m)
 	return rc;
 }
 
+/* What others counted: the cell's clock is only that of the youngest. */
+static int unseen_counted(struct p2p_rowmerge *m, struct entry *entry)
+{
+	const struct p2p_counter *counter;
+	size_t i;
+	int rc = p2p_counters_of(m);
+
+	for (i = 0; i < m->counters->count && !rc; i++) {
+		counter = &m->counters->items[i];
+		if (counter->replica > 0 &&
+		    !p2p_seen_covers(m->seen, m->replica, (uint32_t)counter->replica,
+				     counter->stamp))
+			rc = later_origin(m, entry, counter->stamp, (uint32_t)counter->replica);
+	}
+	return rc;
+}
+
 /* The youngest cell that the record's author had not seen; entry->origin stays zero without one. */
 static int unseen_origin(struct p2p_rowmerge *m, struct entry *entry)
 {
@@ -331,6 +349,8 @@ static int unseen_origin(struct p2p_rowmerge *m, struct entry *entry)
 		    !p2p_seen_covers(m->seen, m->replica, cell->replica, cell->stamp))
 			rc = later_origin(m, entry, cell->stamp, cell->replica);
 	}
+	if (!rc && m->target->table->counters)
+		rc = unseen_counted(m, entry);
 	if (!rc && state->stamp &&
 	    !p2p_seen_covers(m->seen, m->replica, state->replica, state->stamp))
 		rc = later_origin(m, entry, state->stamp, state->replica);
@@ -379,7 +399,9 @@ int p2p_conflicts_late(struct p2p_rowmerge *m)
 		uint32_t column = cell->column < m->map->count ? m->map->columns[cell->column]
 							       : P2P_SCHEMAMAP_NONE;
 
-		if (column < table->column_count && cell->tag == P2P_CELL_VALUE)
+		/* of a counter: what its author had added up in that life */
+		if (column < table->column_count &&
+		    (cell->tag == P2P_CELL_VALUE || cell->tag == P2P_CELL_COUNTER))
 			entry_lose(&entry, table, column, &cell->value);
 	}
 	if (!rc)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crdt/conflicts.h"
+#include "crdt/counters.h"
 #include "crdt/follow.h"
 #include "crdt/hlc.h"
 #include "crdt/rowmerge.h"
@@ -35,6 +36,7 @@ struct p2p_merge {
 	bool again; /* what is merged was merged before */
 	struct p2p_rowwork work, spare;
 	struct p2p_settle settle;
+	struct p2p_counters counters;
 	struct p2p_buf scratch, texts;
 	struct merge_entry *entries; /* owned: of the changeset that is being merged */
 	size_t entry_cap;
@@ -115,6 +117,7 @@ void p2p_merge_free(struct p2p_merge *merge)
 	p2p_rowwork_deinit(&merge->work);
 	p2p_rowwork_deinit(&merge->spare);
 	p2p_settle_deinit(&merge->settle);
+	p2p_counters_deinit(&merge->counters);
 	p2p_buf_deinit(&merge->scratch);
 	p2p_buf_deinit(&merge->texts);
 	p2p_free(merge->cells);
@@ -395,6 +398,8 @@ static int record_known(const struct raw_record *raw, const struct p2p_record *r
 	m.record = record;
 	m.work = &merge->work;
 	m.spare = &merge->spare;
+	m.counters = &merge->counters;
+	p2p_counters_reset(&merge->counters);
 	m.scratch = &merge->scratch;
 	m.texts = &merge->texts;
 	m.authority = merge->config.authority;
@@ -499,6 +504,16 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table, int
 	target->numbers.sweep = true;
 	target->touched = true;
 	return p2p_numbers_touch(&target->numbers, number);
+}
+
+int p2p_merge_count(struct p2p_merge *merge, struct p2p_table *table, uint32_t column)
+{
+	struct p2p_target *target;
+	int rc = merge_refresh(merge);
+
+	if (!rc)
+		rc = target_get(merge, table, &target);
+	return rc ? rc : p2p_counters_take(target, &merge->work, column);
 }
 
 bool p2p_merge_renumbered(struct p2p_merge *merge)

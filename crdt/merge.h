@@ -12,9 +12,9 @@
  * is shown when a record that says all of it was merged in its life and, with generated identity,
  * it claims a number. Columns that its records do not name have their default, and no clock.
  *
- * References and constraints: crdt/settle.h. A record with a counter, or with a column, a reference
- * or a key that is not here, is merged as far as it can be and kept whole in `waiting`, as one of
- * an unknown table, schema record or kind is. */
+ * Cells of counter columns: crdt/counters.h. References and constraints: crdt/settle.h. A record
+ * with a counter, a column, a reference or a key that is not here is merged as far as it can be and
+ * kept whole in `waiting`, as one of an unknown table, schema record or kind is. */
 #ifndef P2P_CRDT_MERGE_H
 #define P2P_CRDT_MERGE_H
 
@@ -71,6 +71,10 @@ int p2p_merge_target(struct p2p_merge *merge, struct p2p_table *table,
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
 /* Every number of a table that may be shown where it should not, and its parked rows. */
 int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table) P2P_MUST_CHECK;
+/* A column is a counter from now on: rows keep what they hold as what is added to. Everything is
+ * folded; in a write transaction. */
+int p2p_merge_count(struct p2p_merge *merge, struct p2p_table *table,
+		    uint32_t column) P2P_MUST_CHECK;
 /* Rows show temporary numbers that did not when this was asked last. After finish(). */
 bool p2p_merge_renumbered(struct p2p_merge *merge);
 /* Projects what apply and touch_number left to project; before the caller's commit. After a

@@ -19,6 +19,7 @@ static void overlay_row_free(struct p2p_overlay_row *row)
 {
 	p2p_rowstate_deinit(&row->state);
 	p2p_free(row->ordinals);
+	p2p_free(row->counted);
 	p2p_free(row->key);
 	p2p_free(row);
 }
@@ -196,6 +197,73 @@ void p2p_overlay_frozen(struct p2p_overlay_row *row)
 	row->frozen_length = row->state.causal_length;
 	row->frozen_stamp = row->state.stamp;
 	row->frozen_replica = row->state.replica;
+}
+
+static void counted_drop(struct p2p_overlay_row *row, uint32_t slot, bool base, bool frozen)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < row->counted_count; i++) {
+		const struct p2p_counted *at = &row->counted[i];
+
+		if (at->slot != slot || at->base != base || (at->stamp != 0) != frozen)
+			row->counted[kept++] = *at;
+	}
+	row->counted_count = kept;
+}
+
+const struct p2p_counted *p2p_overlay_counted(const struct p2p_overlay_row *row, uint32_t slot,
+					      bool base, bool frozen)
+{
+	size_t i;
+
+	for (i = 0; i < row->counted_count; i++)
+		if (row->counted[i].slot == slot && row->counted[i].base == base &&
+		    (row->counted[i].stamp != 0) == frozen)
+			return &row->counted[i];
+	return NULL;
+}
+
+void p2p_overlay_count_anew(struct p2p_overlay_row *row, uint32_t slot)
+{
+	counted_drop(row, slot, false, false);
+	counted_drop(row, slot, true, false);
+}
+
+int p2p_overlay_count(struct p2p_overlay_row *row, const struct p2p_counted *counted)
+{
+	struct p2p_counted *grown =
+		p2p_realloc(row->counted, (row->counted_count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return P2P_ENOMEM;
+	row->counted = grown;
+	counted_drop(row, counted->slot, counted->base, counted->stamp != 0);
+	row->counted[row->counted_count++] = *counted;
+	return 0;
+}
+
+void p2p_overlay_count_frozen(struct p2p_overlay_row *row, uint32_t slot, uint64_t stamp)
+{
+	const struct p2p_counted *found;
+	struct p2p_counted counted;
+	int base;
+
+	for (base = 0; base < 2; base++) {
+		found = p2p_overlay_counted(row, slot, base, false);
+		if (!found)
+			continue;
+		counted = *found;
+		counted.stamp = stamp;
+		counted_drop(row, slot, base, false); /* which makes room */
+		counted_drop(row, slot, base, true);
+		row->counted[row->counted_count++] = counted;
+	}
+}
+
+void p2p_overlay_uncount(struct p2p_overlay_row *row)
+{
+	row->counted_count = 0;
 }
 
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots)

@@ -13,6 +13,15 @@
 /* Place of a provisional change in the order of changesets to come; 0: not provisional. */
 typedef uint32_t p2p_ordinal;
 
+/* What of a counter cell is frozen and not folded, or is about to be frozen. */
+struct p2p_counted {
+	uint32_t slot;
+	bool base;   /* an ordinary value, that totals are added to; else the own running total */
+	bool number; /* a base can be none */
+	int64_t total;
+	uint64_t stamp; /* 0: not frozen yet */
+};
+
 struct p2p_overlay_row {
 	struct p2p_overlay_row *next;	     /* chain by identity */
 	struct p2p_overlay_row *next_number; /* chain by shown number */
@@ -24,7 +33,10 @@ struct p2p_overlay_row {
 	struct p2p_rowstate state;    /* stamps of provisional cells are not set yet */
 	p2p_ordinal *ordinals;	      /* owned, one per slot: provisional change of that cell */
 	p2p_ordinal life;	      /* provisional birth or death */
-	uint64_t frozen_length;	      /* causal length that is frozen or folded, and its clock: */
+	struct p2p_counted *counted;  /* owned; of tables with counters */
+	size_t counted_count;
+	uint64_t stored_length; /* causal length that the file has */
+	uint64_t frozen_length; /* causal length that is frozen or folded, and its clock: */
 	uint64_t frozen_stamp;
 	uint32_t frozen_replica;
 	int64_t number;	     /* claimed: generated identity */
@@ -35,6 +47,7 @@ struct p2p_overlay_row {
 	bool renumbered;     /* was given another number, that it does not show yet */
 	bool number_taken;   /* renumbered, and the application took that number for another row */
 	bool provisional;    /* any provisional change */
+	bool present;	     /* born of what was there when its table was enabled */
 };
 
 struct p2p_overlay {
@@ -63,6 +76,18 @@ void p2p_overlay_map(struct p2p_overlay *overlay, struct p2p_overlay_row *row, i
 void p2p_overlay_unmap(struct p2p_overlay *overlay, struct p2p_overlay_row *row);
 /* What the row is now is frozen or folded. */
 void p2p_overlay_frozen(struct p2p_overlay_row *row);
+/* NULL: none. frozen: the one that is, or the one that is about to be. */
+const struct p2p_counted *p2p_overlay_counted(const struct p2p_overlay_row *row, uint32_t slot,
+					      bool base, bool frozen);
+/* Forgets what was about to be frozen of a slot. */
+void p2p_overlay_count_anew(struct p2p_overlay_row *row, uint32_t slot);
+/* Replaces the one of its kind. P2P_ENOMEM. */
+int p2p_overlay_count(struct p2p_overlay_row *row,
+		      const struct p2p_counted *counted) P2P_MUST_CHECK;
+/* What was about to be frozen of a slot is. */
+void p2p_overlay_count_frozen(struct p2p_overlay_row *row, uint32_t slot, uint64_t stamp);
+/* Another life. */
+void p2p_overlay_uncount(struct p2p_overlay_row *row);
 /* Slots of state and ordinals. P2P_ENOMEM, P2P_ETOOBIG. */
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots) P2P_MUST_CHECK;
 

@@ -90,6 +90,10 @@ struct p2p_enable {
 	 * no FOREIGN KEY says so. They follow a row that gets another number. */
 	const char *const *refs;
 	size_t ref_count;
+	/* "COLUMN", or "TABLE.COLUMN": columns that are counters from now on, in the whole mesh;
+	 * also of tables that are replicated already. */
+	const char *const *counters;
+	size_t counter_count;
 };
 /* With choices, tables that are replicated already are passed over; a choice that they do not have
  * is refused. P2P_EINVAL: not of that form, or ambiguous; P2P_ENOENT: no such table or column;

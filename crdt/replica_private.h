@@ -121,6 +121,16 @@ int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err) P2
 /* The application may have changed its schema. */
 int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 
+/* replica_counters.c; all but news inside the transaction that changes the tables. */
+/* Makes columns of tables that are replicated counters. */
+int p2p_replica_count(struct p2p_replica *replica, const struct p2p_enable *wish,
+		      struct p2p_error *err) P2P_MUST_CHECK;
+/* A schema record says of columns that they are counters, and they are none here. */
+int p2p_replica_counters_news(struct p2p_replica *replica, const struct p2p_signed *record,
+			      bool *out) P2P_MUST_CHECK;
+int p2p_replica_counters_learn(struct p2p_replica *replica, const struct p2p_signed *record,
+			       struct p2p_error *err) P2P_MUST_CHECK;
+
 /* replica_capture.c */
 /* Nothing may be frozen now: the own replica is in question. */
 bool p2p_replica_in_question(const struct p2p_replica *replica);

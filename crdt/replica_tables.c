@@ -46,7 +46,8 @@ static int record_fits(struct p2p_replica *replica, const struct p2p_hash *schem
 		*out = map.columns[i] == i || (map.columns[i] == P2P_SCHEMAMAP_NONE &&
 					       table->columns[i].slot == UINT32_MAX);
 	for (i = 0; i < map.count && *out; i++)
-		*out = reference_fits(table, i, &map.parents[i]);
+		*out = reference_fits(table, i, &map.parents[i]) &&
+		       (map.counters[i] || !(table->columns[i].flags & P2P_COLUMN_COUNTER));
 	p2p_schemamap_deinit(&map);
 	return rc;
 }
@@ -329,7 +330,8 @@ static int enable_each(struct p2p_replica *replica, const struct p2p_enable *wis
 	int rc = order ? p2p_replica_order(replica, wish, refs, order) : P2P_ENOMEM;
 
 	for (i = 0; i < wish->count && !rc; i++)
-		if (!wish->ref_count || !p2p_store_table_by_name(replica->store, order[i]))
+		if ((!wish->ref_count && !wish->counter_count) ||
+		    !p2p_store_table_by_name(replica->store, order[i]))
 			rc = enable_name(replica, order[i], refs, wish->ref_count, err);
 	p2p_free(order);
 	return rc;
@@ -366,6 +368,8 @@ static int enable_names(struct p2p_replica *replica, const struct p2p_enable *wi
 	p2p_free(refs);
 	if (!rc)
 		rc = enable_again(replica, wish->names, wish->count);
+	if (!rc)
+		rc = p2p_replica_count(replica, wish, err);
 	rc = change_end(replica, rc, err);
 	if (rc)
 		return rc;
@@ -387,7 +391,7 @@ static int names_all(struct names *all, struct p2p_replica *replica, const struc
 int p2p_replica_enable_as(struct p2p_replica *replica, const struct p2p_enable *wish,
 			  struct p2p_error *err)
 {
-	struct names all = {.replicated = wish->ref_count > 0};
+	struct names all = {.replicated = wish->ref_count || wish->counter_count};
 	struct p2p_enable named = *wish;
 	int rc;
 
@@ -662,6 +666,8 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
 	rc = is_settled(replica, &id, name, &settled);
+	if (!rc && settled)
+		rc = p2p_replica_counters_learn(replica, record, adoption->err);
 	if (rc || settled)
 		return rc;
 	rc = adopt_table(adoption, record, name);
@@ -675,12 +681,15 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 	struct p2p_table table;
 	struct p2p_id id;
 	char name[256];
-	bool settled;
+	bool settled, counters = false;
 	int rc = record_table(record, &id, name);
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0;
 	rc = is_settled(replica, &id, name, &settled);
+	if (!rc && settled)
+		rc = p2p_replica_counters_news(replica, record, &counters);
+	adoption->changed += counters;
 	if (rc || settled)
 		return rc;
 	rc = p2p_schema_read_table(p2p_store_db(replica->store), name, &table, NULL);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crdt/conflicts.h"
+#include "crdt/counters.h"
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
 #include "proto/check.h"
@@ -233,6 +234,19 @@ static int key_cell_fits(struct p2p_rowmerge *m, const struct p2p_column *column
 	return rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
 }
 
+static int counter_cell(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *cell)
+{
+	struct p2p_value value = cell->value;
+	int rc;
+
+	if (cell->tag != P2P_CELL_VALUE && cell->tag != P2P_CELL_COUNTER) {
+		m->wait = true;
+		return 0;
+	}
+	rc = cell->tag == P2P_CELL_VALUE ? cell_stored(m, column, &value) : 0;
+	return rc ? rc : p2p_counters_merge(m, column, cell, &value);
+}
+
 static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 {
 	const struct p2p_table *table = m->target->table;
@@ -251,6 +265,8 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 	 * back, the log is walked again. */
 	if (index == P2P_SCHEMAMAP_DROPPED)
 		return 0;
+	if (index != P2P_SCHEMAMAP_NONE && (table->columns[index].flags & P2P_COLUMN_COUNTER))
+		return counter_cell(m, index, cell);
 	if (index == P2P_SCHEMAMAP_NONE || cell->tag == P2P_CELL_COUNTER) {
 		m->wait = true;
 		return 0;
@@ -390,6 +406,8 @@ static int row_dead(struct p2p_rowmerge *m)
 	} else if (p2p_rowstate_alive(state)) {
 		rc = p2p_conflicts_life(m);
 		if (!rc)
+			rc = p2p_counters_end(m);
+		if (!rc)
 			rc = p2p_rowwork_remove(work, m->target);
 		if (rc)
 			return rc;
@@ -420,6 +438,8 @@ static int life_begin(struct p2p_rowmerge *m)
 
 	if (p2p_rowstate_alive(&work->state)) {
 		rc = p2p_conflicts_life(m);
+		if (!rc)
+			rc = p2p_counters_end(m);
 		/* Saved as dead first: whoever looks for a holder must not find the old claim. */
 		if (!rc)
 			rc = p2p_rowwork_remove(work, m->target);
@@ -493,6 +513,8 @@ static int row_alive(struct p2p_rowmerge *m)
 		rc = record_yields(m);
 	if (!rc)
 		rc = p2p_conflicts_cells(m);
+	if (!rc)
+		rc = p2p_counters_show(m);
 	if (rc || !m->changed)
 		return rc;
 	if (m->claimed && complete)
@@ -502,6 +524,12 @@ static int row_alive(struct p2p_rowmerge *m)
 	if (!rc && table->generated_identity && !complete && p2p_numbers_complete(table, state))
 		rc = p2p_numbers_check(&m->target->numbers, &work->identity, work->number);
 	return rc ? rc : p2p_rowwork_save(work, m->target);
+}
+
+int p2p_rowmerge_tie(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
+		     bool *out)
+{
+	return cell_tie(m, column, value, out);
 }
 
 int p2p_rowmerge_run(struct p2p_rowmerge *m)

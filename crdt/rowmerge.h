@@ -9,6 +9,7 @@
 #include "crdt/seen.h"
 
 struct p2p_lost_cell;
+struct p2p_counters;
 
 /* A record on its way. All pointers are borrowed. */
 struct p2p_rowmerge {
@@ -24,6 +25,7 @@ struct p2p_rowmerge {
 	struct p2p_buf *texts; /* of numbers that are stored as text: room for all cells, or none */
 	bool wait;	       /* something in it cannot be merged yet */
 	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
+	struct p2p_counters *counters; /* of the row (crdt/counters.h), for tables that have them */
 	/* for crdt/conflicts.h */
 	const struct p2p_authority *authority;
 	const struct p2p_seen *seen; /* NULL: what loses is not listed (it was merged before) */
@@ -31,6 +33,9 @@ struct p2p_rowmerge {
 	size_t lost_count;
 };
 
+/* Two values under one clock: *out says that the record's stays. */
+int p2p_rowmerge_tie(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
+		     bool *out) P2P_MUST_CHECK;
 /* The identity is one of this table, in its one form. */
 int p2p_rowmerge_fits(struct p2p_rowmerge *m, bool *out) P2P_MUST_CHECK;
 /* Merges the record; its identity fits. What no honest peer sends waits, as what is

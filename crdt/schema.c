@@ -67,6 +67,19 @@ void p2p_table_deinit(struct p2p_table *table)
 	memset(table, 0, sizeof(*table));
 }
 
+const char *p2p_column_no_counter(const struct p2p_column *column)
+{
+	if (column->flags & P2P_COLUMN_KEY)
+		return "it is part of the primary key, which names the row";
+	if (column->flags & P2P_COLUMN_GENERATED)
+		return "it is computed from other columns";
+	if (column->reference != P2P_REFERENCE_NONE || (column->flags & P2P_COLUMN_NAMED))
+		return "it refers to rows of another table";
+	if (column->affinity != 'D' && column->affinity != 'C')
+		return "only integers add up exactly: declare it INTEGER or NUMERIC";
+	return NULL;
+}
+
 int p2p_schema_error(sqlite3 *db, int rc, struct p2p_error *err, const char *name)
 {
 	int code = P2P_EIO;

@@ -37,8 +37,10 @@ enum p2p_column_flags {
 struct p2p_column {
 	char *name; /* owned; as declared */
 	struct p2p_id id;
-	uint32_t slot;	       /* index into rowstate cells; UINT32_MAX for generated columns */
-	uint64_t default_hash; /* p2p_store_default_hash(); 0: not asked for yet */
+	uint32_t slot;		 /* index into rowstate cells; UINT32_MAX for generated columns */
+	uint64_t default_hash;	 /* p2p_store_default_hash(); 0: not asked for yet */
+	int64_t default_integer; /* p2p_store_default_integer(), when asked for */
+	bool default_asked;
 	uint32_t flags;
 	uint32_t key_pos;	      /* 0-based place in the key, when KEY */
 	enum p2p_collation collation; /* of key columns */
@@ -87,6 +89,7 @@ struct p2p_table {
 	bool generated_identity; /* the same, but for one that is a reference (one to one) */
 	bool without_rowid;
 	bool has_unique;	    /* a UNIQUE index besides the key's */
+	uint32_t counters;	    /* columns that count */
 	struct p2p_column *columns; /* owned, in declared order */
 	uint32_t column_count;
 	struct p2p_id *dropped; /* owned: columns that were here once */
@@ -123,6 +126,9 @@ bool p2p_foreign_is_reference(const struct p2p_table *table, const struct p2p_fo
 /* Makes a column a reference; does nothing when it is one, or cannot be. P2P_ENOMEM. */
 int p2p_reference_add(struct p2p_table *table,
 		      const struct p2p_reference *reference) P2P_MUST_CHECK;
+
+/* Why a column of a loaded table cannot be a counter; NULL: it can. */
+const char *p2p_column_no_counter(const struct p2p_column *column);
 
 /* Builds the body of a Schema record (proto) of a table: name, identity, columns with ids, the
  * CREATE texts of the table and its indexes as they stand in sqlite_schema. */

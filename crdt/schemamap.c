@@ -33,13 +33,15 @@ static int map_fill(struct p2p_schemamap *map, const P2p__V1__Schema *body,
 		return P2P_EPROTO;
 	map->columns = p2p_calloc(body->n_columns ? body->n_columns : 1, sizeof(*map->columns));
 	map->parents = p2p_calloc(body->n_columns ? body->n_columns : 1, sizeof(*map->parents));
-	if (!map->columns || !map->parents)
+	map->counters = p2p_calloc(body->n_columns ? body->n_columns : 1, sizeof(*map->counters));
+	if (!map->columns || !map->parents || !map->counters)
 		return P2P_ENOMEM;
 	map->count = (uint32_t)body->n_columns;
 	map->generated = body->identity == 1;
 	for (i = 0; i < map->count && !rc; i++) {
 		rc = p2p_field_id(&id, &body->columns[i]->id);
 		map->columns[i] = column_here(table, &id);
+		map->counters[i] = (body->columns[i]->flags & P2P_COLUMN_COUNTER) != 0;
 		if (!rc && body->columns[i]->reference.len)
 			rc = p2p_field_id(&map->parents[i], &body->columns[i]->reference);
 	}
@@ -73,5 +75,6 @@ void p2p_schemamap_deinit(struct p2p_schemamap *map)
 {
 	p2p_free(map->columns);
 	p2p_free(map->parents);
+	p2p_free(map->counters);
 	memset(map, 0, sizeof(*map));
 }

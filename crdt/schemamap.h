@@ -12,6 +12,7 @@ struct p2p_schemamap {
 	struct p2p_hash schema;
 	uint32_t *columns;	/* owned: index into p2p_table.columns, NONE or DROPPED */
 	struct p2p_id *parents; /* owned: table id that the column refers to, or zero */
+	bool *counters;		/* owned: the column is a counter */
 	uint32_t count;		/* columns of the record */
 	bool generated;		/* identity kind of the record */
 };

@@ -49,6 +49,13 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 			       " WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_YIELD_CLEAR] = "DELETE FROM main.p2p_yield WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_YIELD_ANY] = "SELECT 1 FROM main.p2p_yield WHERE t = ?1 LIMIT 1",
+	[P2P_SQL_COUNTER_EACH] = "SELECT slot, replica, total, stamp FROM main.p2p_counter"
+				 " WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_COUNTER_PUT] = "INSERT OR REPLACE INTO main.p2p_counter(t, k, slot, replica,"
+				" total, stamp) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+	[P2P_SQL_COUNTER_REBASE] = "DELETE FROM main.p2p_counter"
+				   " WHERE t = ?1 AND k = ?2 AND slot = ?3 AND replica < 0",
+	[P2P_SQL_COUNTER_CLEAR] = "DELETE FROM main.p2p_counter WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_PARKED_GET] = "SELECT cells FROM main.p2p_parked WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_PARKED_PUT] = "INSERT OR REPLACE INTO main.p2p_parked(t, k, cells, reason)"
 			       " VALUES(?1, ?2, ?3, ?4)",

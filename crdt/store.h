@@ -208,6 +208,9 @@ int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uin
 /* Appends that value (p2p_value_put). */
 int p2p_store_default_put(struct p2p_store *store, const struct p2p_table *table, uint32_t column,
 			  struct p2p_buf *out) P2P_MUST_CHECK;
+/* The same as a number: 0 when it is no INTEGER. */
+int p2p_store_default_integer(struct p2p_store *store, struct p2p_table *table, uint32_t column,
+			      int64_t *out) P2P_MUST_CHECK;
 /* Is a cell other than what is known of it? hash: of what the table holds now. */
 int p2p_store_cell_differs(struct p2p_store *store, struct p2p_table *table,
 			   const struct p2p_rowstate *known, uint32_t column, uint64_t hash,

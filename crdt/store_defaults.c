@@ -127,6 +127,29 @@ int p2p_store_default_hash(struct p2p_store *store, struct p2p_table *table, uin
 	return rc;
 }
 
+int p2p_store_default_integer(struct p2p_store *store, struct p2p_table *table, uint32_t column,
+			      int64_t *out)
+{
+	struct p2p_column *at = &table->columns[column];
+	struct p2p_reader reader;
+	struct p2p_value value;
+	struct p2p_buf bytes;
+	int rc = 0;
+
+	if (!at->default_asked) {
+		p2p_buf_init(&bytes, SQL_BYTES_MAX);
+		rc = p2p_store_default_put(store, table, column, &bytes);
+		p2p_reader_init(&reader, bytes.data, bytes.len);
+		p2p_value_read(&reader, &value); /* NULL when there is nothing to read */
+		if (!rc && value.type == P2P_INTEGER)
+			at->default_integer = value.integer;
+		at->default_asked = !rc;
+		p2p_buf_deinit(&bytes);
+	}
+	*out = at->default_integer;
+	return rc;
+}
+
 int p2p_store_cell_differs(struct p2p_store *store, struct p2p_table *table,
 			   const struct p2p_rowstate *known, uint32_t column, uint64_t hash,
 			   bool *out)

@@ -83,7 +83,8 @@ int p2p_store_forget_rows(struct p2p_store *store, uint32_t number, struct p2p_e
 		       "DELETE FROM main.p2p_temp WHERE t = #;"
 		       "DELETE FROM main.p2p_ref WHERE abs(t) = #;"
 		       "DELETE FROM main.p2p_claim WHERE t = #;"
-		       "DELETE FROM main.p2p_yield WHERE t = #;",
+		       "DELETE FROM main.p2p_yield WHERE t = #;"
+		       "DELETE FROM main.p2p_counter WHERE t = #;",
 		       number, err);
 }
 

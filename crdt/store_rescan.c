@@ -4,6 +4,7 @@
 
 #include "crdt/apptable.h"
 #include "crdt/claimants.h"
+#include "crdt/counters.h"
 #include "crdt/store_private.h"
 #include "crdt/store_refs.h"
 #include "proto/check.h"
@@ -145,6 +146,8 @@ static int forget_row(struct rescan *scan, const void *bytes, size_t len)
 	rc = p2p_store_temp_drop(scan->store, scan->table, bytes, len);
 	if (!rc)
 		rc = p2p_store_life_drop(scan->store, &row);
+	if (!rc && scan->table->counters)
+		rc = p2p_counters_drop(scan->store, &row);
 	if (!rc && step == SQLITE_OK)
 		step = sqlite3_step(stmt);
 	if (!rc && step != SQLITE_DONE)

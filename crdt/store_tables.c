@@ -42,6 +42,10 @@ static const char sql_setup[] =
 	"CREATE INDEX main.p2p_claim_row ON p2p_claim(t, k);"
 	"CREATE TABLE main.p2p_yield(t INTEGER NOT NULL, k BLOB NOT NULL, c BLOB NOT NULL,"
 	" stamp INTEGER NOT NULL, replica INTEGER NOT NULL, PRIMARY KEY(t, k, c)) WITHOUT ROWID;"
+	/* crdt/counters.h */
+	"CREATE TABLE main.p2p_counter(t INTEGER NOT NULL, k BLOB NOT NULL, slot INTEGER NOT NULL,"
+	" replica INTEGER NOT NULL, total INTEGER, stamp INTEGER NOT NULL,"
+	" PRIMARY KEY(t, k, slot, replica)) WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_seen(author INTEGER PRIMARY KEY, seen BLOB NOT NULL);"
 	/* AUTOINCREMENT would make a table of SQLite's in the file */
 	"CREATE TABLE main.p2p_conflict(id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
@@ -299,6 +303,29 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	return table->slot_count > P2P_SLOTS_MAX ? P2P_ECORRUPT : slots_read(store, table);
 }
 
+/* A column that cannot count as this file declares it is none here; what others count waits. */
+static void counters_settle(struct p2p_store *store)
+{
+	uint32_t i;
+	size_t t;
+
+	for (t = 0; t < store->table_count; t++) {
+		struct p2p_table *table = &store->tables[t];
+
+		table->counters = 0;
+		for (i = 0; i < table->column_count; i++) {
+			struct p2p_column *column = &table->columns[i];
+
+			if (!(column->flags & P2P_COLUMN_COUNTER))
+				continue;
+			if (p2p_column_no_counter(column))
+				column->flags &= ~(uint32_t)P2P_COLUMN_COUNTER;
+			else
+				table->counters++;
+		}
+	}
+}
+
 int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -316,7 +343,10 @@ int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 	if (!result && rc != SQLITE_DONE)
 		result = p2p_store_error(store, rc, err, "read the tables of");
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return result ? result : p2p_store_references_settle(store);
+	if (!result)
+		result = p2p_store_references_settle(store);
+	counters_settle(store);
+	return result;
 }
 
 size_t p2p_store_table_count(const struct p2p_store *store)

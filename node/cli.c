@@ -68,11 +68,13 @@ const struct cli_verb cli_verbs[] = {
 	{"members", CLI_OPT_JSON | CLI_OPT_STATE, 1, 1,
 	 "members DB [--json]", "Shows who is in the mesh.\n", cli_show},
 	{"enable", CLI_OPT_REF | CLI_OPT_COUNTER | CLI_OPT_STATE, 2, CLI_LIST_MAX,
-	 "enable DB TABLE... [--ref COL=PARENT]",
+	 "enable DB TABLE... [--ref COL=PARENT] [--counter COL]",
 	 "Starts replicating tables.\n"
 	 "  --ref COL=PARENT      COL (or TABLE.COL) refers to rows of PARENT although no FOREIGN KEY\n"
 	 "                        says so: it follows a row that gets another number; repeatable\n"
-	 "  --counter COL         comes in a later version\n", cli_tables},
+	 "  --counter COL         what nodes add to COL (or TABLE.COL) adds up, also while they do\n"
+	 "                        not see one another: an INTEGER column, also of a table that is\n"
+	 "                        replicated already; for all nodes, and for good; repeatable\n", cli_tables},
 	{"disable", CLI_OPT_STATE, 2, CLI_LIST_MAX,
 	 "disable DB TABLE...", "Stops replicating tables; their rows stay.\n", cli_tables},
 	{"rescan", CLI_OPT_STATE, 1, CLI_LIST_MAX,

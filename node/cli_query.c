@@ -22,7 +22,7 @@ struct request {
 	const struct cli_args *args;
 	const char *db;
 	char *state; /* owned */
-	const char *words[3 * CLI_LIST_MAX + 3];
+	const char *words[5 * CLI_LIST_MAX + 3];
 	size_t count;
 	struct p2p_buf out;
 	struct p2p_error err;
@@ -158,11 +158,6 @@ int cli_tables(const struct cli_args *args)
 	struct request request;
 	size_t i;
 
-	if (args->counters.count) {
-		(void)cli_fail(args, P2P_EREFUSED, "--counter comes in a later version",
-			       "nothing was changed");
-		return CLI_FAILED;
-	}
 	if (!request_init(&request, args))
 		return request_end(&request, P2P_ENOMEM);
 	request_add(&request, args->verb->name);
@@ -170,7 +165,11 @@ int cli_tables(const struct cli_args *args)
 		request_add(&request, "--ref");
 		request_add(&request, args->refs.items[i]);
 	}
-	if (args->refs.count)
+	for (i = 0; i < args->counters.count; i++) {
+		request_add(&request, "--counter");
+		request_add(&request, args->counters.items[i]);
+	}
+	if (args->refs.count || args->counters.count)
 		request_add(&request, "--");
 	for (i = 1; i < args->words.count; i++)
 		request_add(&request, args->words.items[i]);

@@ -20,7 +20,7 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-#define WORDS_MAX (P2P_TABLES_MAX + 2 * P2P_NAMED_MAX + 8)
+#define WORDS_MAX (P2P_TABLES_MAX + 4 * P2P_NAMED_MAX + 8)
 /* A client that says nothing for that long is closed. */
 #define CLIENT_SILENT_MS 10000
 

@@ -108,15 +108,19 @@ static int verb_vector(struct p2p_node *node, size_t argc, const char *const *ar
 static int verb_enable(struct p2p_node *node, size_t argc, const char *const *argv,
 		       struct p2p_buf *out, struct p2p_error *err)
 {
-	const char *refs[P2P_NAMED_MAX];
-	struct p2p_enable wish = {.refs = refs};
+	const char *refs[P2P_NAMED_MAX], *counters[P2P_NAMED_MAX];
+	struct p2p_enable wish = {.refs = refs, .counters = counters};
 	size_t at = 1;
 	int rc;
 
-	/* [--ref COL=PARENT]... [--] TABLE... */
+	/* [--ref COL=PARENT]... [--counter COL]... [--] TABLE... */
 	for (; at + 1 < argc && strcmp(argv[at], "--ref") == 0 && wish.ref_count < P2P_NAMED_MAX;
 	     at += 2)
 		refs[wish.ref_count++] = argv[at + 1];
+	for (; at + 1 < argc && strcmp(argv[at], "--counter") == 0 &&
+	       wish.counter_count < P2P_NAMED_MAX;
+	     at += 2)
+		counters[wish.counter_count++] = argv[at + 1];
 	at += at < argc && strcmp(argv[at], "--") == 0;
 	if (at == argc)
 		return p2p_error_set(err, P2P_EINVAL, "enable: no table is named");
@@ -215,7 +219,7 @@ static const struct verb verbs[] = {
 	{"conflicts", 1, 1, verb_conflicts},
 	{"restore", 1, 1, verb_restore},
 	{"vector", 0, 0, verb_vector},
-	{"enable", 1, P2P_TABLES_MAX + 2 * P2P_NAMED_MAX, verb_enable},
+	{"enable", 1, P2P_TABLES_MAX + 4 * P2P_NAMED_MAX, verb_enable},
 	{"disable", 1, P2P_TABLES_MAX, verb_disable},
 	{"rescan", 0, P2P_TABLES_MAX, verb_rescan},
 	{"verify", 0, 0, verb_verify},

@@ -62,7 +62,7 @@
 #define P2P_HEADER_BYTES_MAX	(768 * 1024) /* 16 384 hashes of 32 bytes, and the dictionaries */
 #define P2P_DEPS_MAX		4096
 #define P2P_TABLES_MAX		1024
-#define P2P_NAMED_MAX		64   /* columns that are named as references at once (--ref) */
+#define P2P_NAMED_MAX		64   /* columns that are named at once (--ref, --counter) */
 #define P2P_COLUMNS_MAX		2000 /* SQLITE_MAX_COLUMN of a default build */
 #define P2P_SLOTS_MAX		(4 * P2P_COLUMNS_MAX) /* dropped columns keep theirs */
 #define P2P_KEY_COLUMNS_MAX	64

@@ -162,7 +162,7 @@ static void node_record(void *ctx, const struct p2p_signed *record)
 	struct cluster_node *node = ctx;
 	size_t i;
 
-	for (i = 0; i < node->cluster->count; i++) {
+	for (i = 0; i < node->cluster->count && !node->cluster->records_held; i++) {
 		struct cluster_node *other = &node->cluster->nodes[i];
 		struct p2p_error err = {0};
 
@@ -342,6 +342,42 @@ static void node_admit(struct cluster *cluster, struct cluster_node *node)
 	check("admit", p2p_replica_add_record(first->replica, record.data, record.len, &err), &err);
 	p2p_buf_deinit(&record);
 	check("adopt", p2p_replica_adopt(node->replica, &err), &err);
+}
+
+static void records_give(struct cluster_node *from, struct cluster_node *to)
+{
+	struct p2p_authority *authority = p2p_replica_authority(from->replica);
+	struct p2p_error err = {0};
+	size_t i;
+
+	for (i = 0; i < p2p_authority_count(authority); i++) {
+		const struct p2p_signed *at = p2p_authority_record(authority, i);
+
+		if (at->raw_len &&
+		    !p2p_authority_has_prefix(p2p_replica_authority(to->replica), at->hash.bytes))
+			check("record",
+			      p2p_replica_add_record(to->replica, at->raw, at->raw_len, &err),
+			      &err);
+	}
+}
+
+void cluster_tell(struct cluster *cluster)
+{
+	struct p2p_error err = {0};
+	size_t a, b, round;
+
+	/* to adopt may make records again */
+	for (round = 0; round < 3; round++) {
+		for (a = 0; a < cluster->count; a++)
+			for (b = 0; b < cluster->count; b++)
+				if (a != b && cluster->nodes[a].replica &&
+				    cluster->nodes[b].replica)
+					records_give(&cluster->nodes[a], &cluster->nodes[b]);
+		for (a = 0; a < cluster->count; a++)
+			if (cluster->nodes[a].replica)
+				check("adopt", p2p_replica_adopt(cluster->nodes[a].replica, &err),
+				      &err);
+	}
 }
 
 struct cluster_node *cluster_join(struct cluster *cluster)

@@ -58,6 +58,7 @@ struct cluster {
 	/* Of the next draws of as many bytes as an id has, each begins like this one. */
 	struct p2p_id draw;
 	unsigned int draws;
+	bool records_held; /* what nodes record is told by cluster_tell() only */
 };
 
 void cluster_init(struct cluster *cluster, uint64_t seed);
@@ -78,6 +79,8 @@ void cluster_save(struct cluster *cluster, size_t node);
 void cluster_restore(struct cluster *cluster, size_t node, const char *what);
 /* A stopped node's database becomes another file with the same content. */
 void cluster_copy(struct cluster *cluster, size_t node);
+/* All running nodes have all records, and adopt what they say of tables. */
+void cluster_tell(struct cluster *cluster);
 void cluster_connect(struct cluster *cluster, size_t a, size_t b);
 void cluster_disconnect(struct cluster *cluster, size_t a, size_t b);
 bool cluster_connected(const struct cluster *cluster, size_t a, size_t b);
