@@ -89,6 +89,9 @@ static int entry_load(void *ctx, const struct p2p_store_ref *ref)
 		return 0;
 	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)
 		return 0; /* its FOREIGN KEY, or its parent, is not here any more: a value */
+	/* its FOREIGN KEY is gone, or its parent is replicated no longer: kept for another day */
+	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)
+		return 0;
 	rc = p2p_rowrefs_set(entries->work, i, ref->parent ? P2P_REFCELL_ROW : P2P_REFCELL_LOOSE,
 			     ref->key, ref->parent ? ref->len : 0);
 	entries->work->refs[i].masked = ref->parent && entries->in_table;

@@ -157,6 +157,57 @@ static int uniques_columns(struct p2p_uniques *uniques)
 	return 0;
 }
 
+/* An index that SQLite looks into takes whole rows. */
+static bool default_needed(const struct p2p_uniques *uniques, uint32_t column)
+{
+	size_t i;
+
+	if (uniques->app->table->columns[column].flags & (P2P_COLUMN_KEY | P2P_COLUMN_GENERATED))
+		return false;
+	for (i = 0; i < uniques->count; i++)
+		if (uniques->items[i].index)
+			return true;
+	return uniques->columns[column] != 0;
+}
+
+/* A row that is not in the table lacks what SQLite fills in. */
+static int uniques_defaults(struct p2p_uniques *uniques)
+{
+	const struct p2p_table *table = uniques->app->table;
+	struct p2p_value value;
+	struct p2p_reader reader;
+	uint32_t i;
+	int rc = p2p_cells_reset(&uniques->defaults, table->column_count);
+
+	for (i = 0; i < table->column_count && !rc; i++)
+		if (default_needed(uniques, i))
+			rc = p2p_store_default_put(uniques->app->store, table, i,
+						   &uniques->default_bytes);
+	p2p_reader_init(&reader, uniques->default_bytes.data, uniques->default_bytes.len);
+	for (i = 0; i < table->column_count && !rc; i++) {
+		if (!default_needed(uniques, i))
+			continue;
+		p2p_value_read(&reader, &value);
+		if (value.type != P2P_NULL)
+			p2p_cells_set(&uniques->defaults, i, &value);
+	}
+	p2p_require(rc || !reader.failed); /* we wrote them */
+	return rc;
+}
+
+/* NULL: nothing, or NULL. */
+static const struct p2p_value *cell_of(const struct p2p_uniques *uniques,
+				       const struct p2p_cells *cells, uint32_t column)
+{
+	const struct p2p_value *value = NULL;
+
+	if (cells->set[column])
+		value = &cells->values[column];
+	else if (uniques->defaults.set[column])
+		value = &uniques->defaults.values[column];
+	return value && value->type != P2P_NULL ? value : NULL;
+}
+
 /* 1: none of ours. */
 static int unique_init(struct p2p_unique *unique, struct p2p_apptable *app, sqlite3_stmt *columns)
 {
@@ -244,6 +295,8 @@ int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app)
 
 	memset(uniques, 0, sizeof(*uniques));
 	uniques->app = app;
+	p2p_cells_init(&uniques->defaults);
+	p2p_buf_init(&uniques->default_bytes, P2P_RECORD_BYTES_MAX);
 	rc = sqlite3_prepare_v2(db, sql_indexes, -1, &list, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v2(db, sql_index, -1, &columns, NULL);
@@ -264,6 +317,8 @@ int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app)
 		result = unique_key(uniques);
 	if (!result)
 		result = uniques_columns(uniques);
+	if (!result)
+		result = uniques_defaults(uniques);
 	if (result)
 		p2p_uniques_deinit(uniques);
 	return result;
@@ -277,6 +332,8 @@ void p2p_uniques_deinit(struct p2p_uniques *uniques)
 		unique_deinit(&uniques->items[i]);
 	p2p_free(uniques->items);
 	p2p_free(uniques->columns);
+	p2p_cells_deinit(&uniques->defaults);
+	p2p_buf_deinit(&uniques->default_bytes);
 	memset(uniques, 0, sizeof(*uniques));
 }
 
@@ -293,15 +350,15 @@ int p2p_uniques_hash(const struct p2p_uniques *uniques, size_t index, const stru
 	*out_none = false;
 	p2p_buf_init(&tuple, P2P_RECORD_BYTES_MAX);
 	if (unique->index)
-		rc = p2p_unique_index_tuple(unique->index, cells, &tuple, out_none);
+		rc = p2p_unique_index_tuple(unique->index, cells, &uniques->defaults, &tuple,
+					    out_none);
 	for (i = 0; i < unique->count && !unique->index && !rc && !*out_none; i++) {
 		uint32_t column = unique->columns[i];
+		const struct p2p_value *value = cell_of(uniques, cells, column);
 
-		/* NULLs are distinct */
-		*out_none = !cells->set[column] || cells->values[column].type == P2P_NULL;
+		*out_none = value == NULL; /* NULLs are distinct */
 		if (!*out_none)
-			rc = p2p_value_put_canonical(&tuple, &cells->values[column],
-						     table->columns[column].affinity,
+			rc = p2p_value_put_canonical(&tuple, value, table->columns[column].affinity,
 						     unique->collations[i]);
 	}
 	if (!rc)
@@ -393,14 +450,15 @@ int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claim
 }
 
 /* 1: the values claim nothing. */
-static int index_bind(struct p2p_unique *unique, const struct p2p_cells *cells)
+static int index_bind(const struct p2p_uniques *uniques, struct p2p_unique *unique,
+		      const struct p2p_cells *cells)
 {
 	struct p2p_buf tuple;
 	bool none;
 	int rc;
 
 	p2p_buf_init(&tuple, P2P_RECORD_BYTES_MAX);
-	rc = p2p_unique_index_tuple(unique->index, cells, &tuple, &none);
+	rc = p2p_unique_index_tuple(unique->index, cells, &uniques->defaults, &tuple, &none);
 	if (!rc && none)
 		rc = 1;
 	if (!rc)
@@ -418,14 +476,16 @@ int p2p_uniques_find(struct p2p_uniques *uniques, size_t index, const struct p2p
 
 	*out_found = false;
 	if (unique->index) {
-		rc = index_bind(unique, cells);
+		rc = index_bind(uniques, unique, cells);
 		if (rc)
 			return rc == 1 ? 0 : rc;
 	}
 	for (i = 0; i < unique->count && !unique->index && !rc; i++) {
-		if (!cells->set[unique->columns[i]])
-			return 0; /* not written, so NULL, so nothing is claimed */
-		rc = p2p_value_bind(unique->find, (int)i + 1, &cells->values[unique->columns[i]]);
+		const struct p2p_value *value = cell_of(uniques, cells, unique->columns[i]);
+
+		if (!value)
+			return 0; /* nothing is claimed */
+		rc = p2p_value_bind(unique->find, (int)i + 1, value);
 	}
 	if (rc)
 		return rc;

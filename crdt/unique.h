@@ -26,7 +26,9 @@ struct p2p_uniques {
 	struct p2p_apptable *app; /* borrowed */
 	struct p2p_unique *items; /* owned */
 	size_t count;
-	uint8_t *columns; /* owned: by column, whether a constraint has it */
+	uint8_t *columns;	   /* owned: by column, whether a constraint has it */
+	struct p2p_cells defaults; /* of those: what rows have that were never written there */
+	struct p2p_buf default_bytes;
 };
 
 int p2p_uniques_init(struct p2p_uniques *uniques, struct p2p_apptable *app) P2P_MUST_CHECK;

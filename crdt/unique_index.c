@@ -424,7 +424,8 @@ void p2p_unique_index_id(const struct p2p_unique_index *index, struct p2p_hasher
 /* --- rows ------------------------------------------------------------------------------------- */
 
 /* 1: it cannot stand there, so it claims nothing. */
-static int row_put(struct p2p_unique_index *index, const struct p2p_cells *cells)
+static int row_put(struct p2p_unique_index *index, const struct p2p_cells *cells,
+		   const struct p2p_cells *defaults)
 {
 	const struct p2p_table *table = index->app->table;
 	struct p2p_value null = {.type = P2P_NULL};
@@ -439,7 +440,9 @@ static int row_put(struct p2p_unique_index *index, const struct p2p_cells *cells
 	for (i = 0; i < table->column_count && !rc; i++)
 		if (!(table->columns[i].flags & P2P_COLUMN_GENERATED))
 			rc = p2p_value_bind(index->insert, at++,
-					    cells->set[i] ? &cells->values[i] : &null);
+					    cells->set[i]      ? &cells->values[i]
+					    : defaults->set[i] ? &defaults->values[i]
+							       : &null);
 	if (rc)
 		return rc;
 	step = sqlite3_step(index->insert);
@@ -448,11 +451,11 @@ static int row_put(struct p2p_unique_index *index, const struct p2p_cells *cells
 }
 
 int p2p_unique_index_tuple(struct p2p_unique_index *index, const struct p2p_cells *cells,
-			   struct p2p_buf *out, bool *out_none)
+			   const struct p2p_cells *defaults, struct p2p_buf *out, bool *out_none)
 {
 	struct p2p_value value;
 	size_t i;
-	int rc = row_put(index, cells), step;
+	int rc = row_put(index, cells, defaults), step;
 
 	*out_none = true;
 	if (rc)

@@ -24,7 +24,8 @@ const uint8_t *p2p_unique_index_columns(const struct p2p_unique_index *index);
 void p2p_unique_index_id(const struct p2p_unique_index *index, struct p2p_hasher *hasher);
 /* Appends the canonical values that a row claims. *out_none: nothing. */
 int p2p_unique_index_tuple(struct p2p_unique_index *index, const struct p2p_cells *cells,
-			   struct p2p_buf *out, bool *out_none) P2P_MUST_CHECK;
+			   const struct p2p_cells *defaults, struct p2p_buf *out,
+			   bool *out_none) P2P_MUST_CHECK;
 /* Appends SQL that is true for rows that claim the same: its parameters are the terms. */
 void p2p_unique_index_where(const struct p2p_unique_index *index, struct p2p_buf *sql);
 /* Binds the values of the last tuple to a statement with that WHERE. */
