@@ -587,10 +587,11 @@ static int moved_finish(struct p2p_merge *merge)
 {
 	struct p2p_store *store = merge->config.store;
 	struct p2p_target *target;
+	bool any = false;
 	size_t i;
-	int rc = 0;
+	int rc = p2p_store_parked_any(store, &any);
 
-	for (i = 0; i < p2p_store_table_count(store) && !rc && p2p_store_parked_count(store); i++) {
+	for (i = 0; i < p2p_store_table_count(store) && !rc && any; i++) {
 		if (p2p_store_table(store, i)->state != P2P_TABLE_LIVE)
 			continue;
 		rc = target_get(merge, p2p_store_table(store, i), &target);

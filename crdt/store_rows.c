@@ -296,6 +296,19 @@ uint64_t p2p_store_parked_count(struct p2p_store *store)
 	return count_of(store, P2P_SQL_PARKED_COUNT);
 }
 
+int p2p_store_parked_any(struct p2p_store *store, bool *out)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(store, P2P_SQL_PARKED_COUNT, &stmt);
+
+	if (!rc)
+		rc = step_result(store, sqlite3_step(stmt));
+	*out = !rc && sqlite3_column_int64(stmt, 0) > 0;
+	if (stmt)
+		(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
 uint64_t p2p_store_waiting_count(struct p2p_store *store)
 {
 	return count_of(store, P2P_SQL_WAITING_COUNT);
