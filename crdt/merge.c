@@ -20,7 +20,7 @@
 struct merge_entry {
 	struct p2p_target *target; /* NULL: not here */
 	uint32_t map;		   /* index into maps; UINT32_MAX: none */
-	bool known;
+	bool known, gone; /* gone: the application dropped it; all is merged if it returns */
 };
 
 struct p2p_merge {
@@ -290,6 +290,7 @@ static int entry_lookup(struct p2p_merge *merge, const struct p2p_schema_ref *re
 	entry->known = true;
 	entry->target = NULL;
 	entry->map = UINT32_MAX;
+	entry->gone = table && !p2p_table_here(table);
 	if (!table || table->state != P2P_TABLE_LIVE)
 		return 0;
 	rc = target_get(merge, table, &entry->target);
@@ -367,7 +368,7 @@ static int record_merge(const struct raw_record *raw, struct p2p_rowmerge *m,
 	bool fits;
 	int rc;
 
-	*out_wait = true;
+	*out_wait = !entry->gone;
 	if (!entry->target || entry->map == UINT32_MAX)
 		return 0;
 	m->target = entry->target;

@@ -123,7 +123,6 @@ static int record_make(struct p2p_replica *replica, const struct p2p_table *tabl
 
 static int table_settle(struct p2p_replica *replica, struct p2p_table *table, struct p2p_error *err)
 {
-	static const struct p2p_hash none;
 	struct in_force find = {.table = table};
 	struct p2p_hash hash;
 	bool fits;
@@ -137,8 +136,8 @@ static int table_settle(struct p2p_replica *replica, struct p2p_table *table, st
 		rc = record_fits(replica, &find.hash, table, &fits);
 	if (!rc && !fits)
 		rc = record_make(replica, table, &hash, err);
-	/* others may have told of a new column before it was here */
-	if (!rc && p2p_hash_cmp(&table->schema, &none) != 0)
+	/* others may have told of a new column, or of the table, before it was here */
+	if (!rc)
 		rc = p2p_replica_again_add(replica, &table->id);
 	return rc ? rc : p2p_store_set_schema(replica->store, table, &hash);
 }

@@ -106,6 +106,12 @@ struct p2p_table {
 	struct p2p_hash schema; /* hash of the schema record in force here */
 };
 
+/* Not one that the application dropped. */
+static inline bool p2p_table_here(const struct p2p_table *table)
+{
+	return table->state != P2P_TABLE_WAITING || table->column_count > 0;
+}
+
 void p2p_table_deinit(struct p2p_table *table);
 
 /* Reads one table of the file as it is now, without numbers and slots (all 0). Views, virtual

@@ -1,8 +1,9 @@
 /* Tables that are not replicated for a while: what is known of their rows stays, so that a row is
  * the same row when the table is taken up again; see store.h.
  *
- * p2p_table.off says it; entries of p2p_ref wait under the negative number of the table, where
- * nobody looks. Parked rows are forgotten: the log has them. */
+ * p2p_table.off says it: 1, a person disabled it; 2, its application dropped it. Entries of p2p_ref
+ * wait under the negative number of the table, where nobody looks. Parked rows are forgotten: the
+ * log has them. */
 #include <sqlite3.h>
 #include <string.h>
 
@@ -13,6 +14,11 @@
 #include "proto/mem.h"
 
 #define SQL_BYTES_MAX 65536
+/* What only a table that is on has. # is its number. */
+#define SQL_AWAY                                   \
+	"DELETE FROM main.p2p_parked WHERE t = #;" \
+	"DELETE FROM main.p2p_claim WHERE t = #;"  \
+	"UPDATE main.p2p_ref SET t = -t WHERE t = #;"
 
 /* --- kind of the key -------------------------------------------------------------------------- */
 
@@ -66,13 +72,19 @@ int p2p_store_disable(struct p2p_store *store, const char *name, struct p2p_erro
 	rc = p2p_store_triggers_drop(store, table, err);
 	p2p_store_forget_tables(store); /* statements on what is put away now */
 	if (!rc)
-		rc = run_for(store,
-			     "UPDATE main.p2p_table SET off = 1 WHERE number = #;"
-			     "DELETE FROM main.p2p_parked WHERE t = #;"
-			     "DELETE FROM main.p2p_claim WHERE t = #;"
-			     "UPDATE main.p2p_ref SET t = -t WHERE t = #;",
+		rc = run_for(store, "UPDATE main.p2p_table SET off = 1 WHERE number = #;" SQL_AWAY,
 			     number, err);
 	return rc ? rc : p2p_store_load(store, err);
+}
+
+int p2p_store_gone(struct p2p_store *store, const struct p2p_table *table, struct p2p_error *err)
+{
+	p2p_log(store->log, P2P_LOG_WARN, "crdt",
+		"table %s: the application dropped it. Changes of others to it are passed over "
+		"until it is there again",
+		table->name);
+	return run_for(store, "UPDATE main.p2p_table SET off = 2 WHERE number = #;" SQL_AWAY,
+		       table->number, err);
 }
 
 int p2p_store_forget_rows(struct p2p_store *store, uint32_t number, struct p2p_error *err)
@@ -96,7 +108,7 @@ int p2p_store_off_find(struct p2p_store *store, struct p2p_table *table, bool *o
 	struct p2p_buf kind;
 	int rc, step = sqlite3_prepare_v2(store->db,
 					  "SELECT number, slots, kind FROM main.p2p_table"
-					  " WHERE id = ?1 AND off",
+					  " WHERE id = ?1 AND off = 1",
 					  -1, &stmt, NULL);
 
 	p2p_buf_init(&kind, 3 * P2P_KEY_COLUMNS_MAX);

@@ -77,6 +77,7 @@ enum p2p_store_sql {
 struct p2p_store_table {
 	struct sqlite3_stmt *get, *put, *claimants, *app_row;
 	bool rescan; /* a trigger was lost */
+	bool gone;   /* the application dropped the table, and this was noted */
 };
 
 struct p2p_store {
@@ -137,6 +138,14 @@ int p2p_store_off_find(struct p2p_store *store, struct p2p_table *table,
 		       bool *out_same) P2P_MUST_CHECK;
 int p2p_store_off_end(struct p2p_store *store, const struct p2p_table *table,
 		      struct p2p_error *err) P2P_MUST_CHECK;
+/* crdt/store_columns.c: columns that were dropped and added again get new slots: *out_again says
+ * that there were some, whose changes have to be merged again. rebuilt: the order of the columns
+ * says nothing. After slots are given. */
+int p2p_store_columns_place(struct p2p_store *store, struct p2p_table *table, bool rebuilt,
+			    bool *out_again) P2P_MUST_CHECK;
+/* The application dropped a table. */
+int p2p_store_gone(struct p2p_store *store, const struct p2p_table *table,
+		   struct p2p_error *err) P2P_MUST_CHECK;
 /* Nothing is known of the rows of a table any more. */
 int p2p_store_forget_rows(struct p2p_store *store, uint32_t number,
 			  struct p2p_error *err) P2P_MUST_CHECK;

@@ -18,7 +18,8 @@ static const char sql_setup[] =
 	" name TEXT NOT NULL, schema BLOB, slots INTEGER NOT NULL, extension INTEGER NOT NULL,"
 	" kind BLOB NOT NULL, off INTEGER NOT NULL DEFAULT 0);"
 	"CREATE TABLE main.p2p_column(t INTEGER NOT NULL, id BLOB NOT NULL, slot INTEGER NOT NULL,"
-	" name TEXT NOT NULL, flags INTEGER NOT NULL DEFAULT 0, parent BLOB, PRIMARY KEY(t, id))"
+	" name TEXT NOT NULL, flags INTEGER NOT NULL DEFAULT 0, parent BLOB,"
+	" place INTEGER, PRIMARY KEY(t, id))"
 	" WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_replica(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);"
 	"CREATE TABLE main.p2p_journal(id INTEGER PRIMARY KEY, t INTEGER, ms INTEGER,"
@@ -151,9 +152,10 @@ static int slot_add(struct p2p_store *store, struct p2p_table *table, struct p2p
 
 	if (table->slot_count >= P2P_SLOTS_MAX)
 		return P2P_ETOOBIG;
-	rc = sqlite3_prepare_v2(
-		store->db, "INSERT INTO main.p2p_column(t, id, slot, name) VALUES(?1,?2,?3,?4)", -1,
-		&stmt, NULL);
+	rc = sqlite3_prepare_v2(store->db,
+				"INSERT INTO main.p2p_column(t, id, slot, name, place)"
+				" VALUES(?1,?2,?3,?4,?5)",
+				-1, &stmt, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
 	if (rc == SQLITE_OK)
@@ -162,6 +164,8 @@ static int slot_add(struct p2p_store *store, struct p2p_table *table, struct p2p
 		rc = sqlite3_bind_int64(stmt, 3, table->slot_count);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_text(stmt, 4, column->name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_int64(stmt, 5, column - table->columns);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
@@ -283,7 +287,11 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	if (rc == P2P_ENOENT) {
 		memset(table, 0, sizeof(*table));
 		table->name = p2p_strdup(name);
-		rc = table->name ? table_wait(table, "it is not in this file (yet)") : P2P_ENOMEM;
+		rc = table->name
+			     ? table_wait(
+				       table,
+				       "the application dropped it: changes of others to it are passed over until it is there again")
+			     : P2P_ENOMEM;
 	} else if (!rc && table->state != P2P_TABLE_REFUSED) {
 		table->state = P2P_TABLE_LIVE;
 	}
@@ -296,6 +304,7 @@ static int table_load(struct p2p_store *store, sqlite3_stmt *row, struct p2p_err
 	table->slot_count = (uint32_t)sqlite3_column_int64(row, 4);
 	if (sqlite3_column_int64(row, 5))
 		table->generated_identity = false;
+	p2p_store_extra(store, table)->gone = sqlite3_column_int64(row, 7) != 0;
 	if (table->state == P2P_TABLE_LIVE)
 		rc = table_check_kind(table, row);
 	if (rc)
@@ -330,9 +339,9 @@ int p2p_store_load_tables(struct p2p_store *store, struct p2p_error *err)
 {
 	sqlite3_stmt *stmt = NULL;
 	int rc = sqlite3_prepare_v2(store->db,
-				    "SELECT number, id, name, schema, slots, extension, kind"
+				    "SELECT number, id, name, schema, slots, extension, kind, off"
 				    " FROM main.p2p_table"
-				    " WHERE NOT off ORDER BY number",
+				    " WHERE off <> 1 ORDER BY number",
 				    -1, &stmt, NULL);
 	int result = 0;
 
@@ -473,10 +482,11 @@ static int rows_make(struct p2p_store *store, const struct p2p_table *table, str
 		table->number);
 	p2p_sql_text(&sql, text);
 	if (table->generated_identity) {
-		(void)sqlite3_snprintf(sizeof(text), text,
-				       "CREATE INDEX main.p2p_number_%u ON p2p_row_%u(number)"
-				       " WHERE number IS NOT NULL;",
-				       table->number, table->number);
+		(void)sqlite3_snprintf(
+			sizeof(text), text,
+			"CREATE INDEX IF NOT EXISTS main.p2p_number_%u ON p2p_row_%u(number)"
+			" WHERE number IS NOT NULL;",
+			table->number, table->number);
 		p2p_sql_text(&sql, text);
 	}
 	return p2p_store_sql_run(store, &sql, err);
@@ -509,7 +519,7 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table,
 			const struct p2p_enabling *enabling, bool *out_known, struct p2p_error *err)
 {
 	enum p2p_present present = enabling->present;
-	bool added;
+	bool added, again;
 	int rc = journal_widen(store, table->key_count, err);
 
 	*out_known = false;
@@ -519,6 +529,8 @@ static int table_enable(struct p2p_store *store, struct p2p_table *table,
 		rc = table_new(store, table);
 	if (!rc)
 		rc = slots_give(store, table, &added);
+	if (!rc && *out_known)
+		rc = p2p_store_columns_place(store, table, true, &again);
 	if (!rc)
 		rc = p2p_store_choose(store, table, enabling->choices, enabling->choice_count);
 	if (!rc)
@@ -613,17 +625,42 @@ static int schema_version(struct p2p_store *store, int64_t *out)
 	return rc == SQLITE_ROW ? 0 : p2p_store_error(store, rc, NULL, "read");
 }
 
+/* It was dropped, and is there again: what its application put into it counts, and what is missing
+ * comes back. */
+static int table_back(struct p2p_store *store, struct p2p_table *table, struct p2p_error *err)
+{
+	int rc = p2p_store_off_end(store, table, err);
+
+	p2p_store_extra(store, table)->gone = false;
+	memset(&table->schema, 0, sizeof(table->schema)); /* merged again once that is settled */
+	if (!rc)
+		rc = rows_make(store, table, err);
+	if (!rc)
+		rc = p2p_store_triggers_make(store, table, err);
+	return rc ? rc : p2p_store_compare(store, table, err);
+}
+
 static int table_check(struct p2p_store *store, size_t index, size_t *rescan, struct p2p_error *err)
 {
 	struct p2p_table *table = &store->tables[index];
-	bool there, added;
+	bool there = false, added, again = false;
 	int rc;
 
+	if (!p2p_table_here(table) && !store->extras[index].gone) {
+		store->extras[index].gone = true;
+		return p2p_store_gone(store, table, err);
+	}
 	if (table->state != P2P_TABLE_LIVE)
 		return 0;
 	rc = slots_give(store, table, &added);
 	if (!rc)
 		rc = p2p_store_triggers_check(store, table, &there);
+	if (!rc)
+		rc = p2p_store_columns_place(store, table, !there, &again);
+	if (again) /* merged again once that is settled */
+		memset(&table->schema, 0, sizeof(table->schema));
+	if (!rc && store->extras[index].gone)
+		return table_back(store, table, err);
 	if (rc || there)
 		return rc;
 	p2p_log(store->log, P2P_LOG_WARN, "crdt",

@@ -69,6 +69,44 @@ def a_rebuilt_table_goes_on(world):
     same(world, a, b, "t")
 
 
+def a_column_that_is_dropped_and_added_comes_back(world):
+    """In one go on one side, seen in between on the other; what one side writes into it stays,
+    also when the other side's turn comes later."""
+    a, b = pair(world)
+    a.execute("UPDATE t SET a = 'old', b = id")
+    world.level("a.db", "b.db")
+    a.executescript("ALTER TABLE t DROP COLUMN a; ALTER TABLE t ADD COLUMN a TEXT")
+    a.execute("UPDATE t SET a = 'new' WHERE id = 1")
+    world.level("a.db", "b.db")
+    b.execute("ALTER TABLE t DROP COLUMN a")
+    world.level("a.db", "b.db")
+    b.execute("ALTER TABLE t ADD COLUMN a TEXT")
+    for name in ("a.db", "b.db"):
+        world.level("a.db", "b.db")
+        nothing_waits(world, name)
+        world.run("verify", name)
+    for conn in (a, b):
+        got = rows(conn, "SELECT id, b, a FROM t ORDER BY 1")
+        check(got == [(1, 1.0, "new"), (2, 2.0, "old"), (3, 3.0, "old")], got)
+
+
+def a_dropped_table_comes_back_with_its_rows(world):
+    a, b = pair(world)
+    a.execute("INSERT INTO k VALUES ('both', 1)")
+    world.level("a.db", "b.db")
+    a.execute("DROP TABLE k")
+    b.execute("INSERT INTO k VALUES ('b', 2)")
+    world.level("a.db", "b.db")
+    check(world.status("a.db")["waiting"] == 0, "nothing waits for what was dropped")
+    out = world.run("tables", "a.db")[0]
+    check("dropped it" in out, out)
+    a.execute("CREATE TABLE k(u TEXT PRIMARY KEY, v)")
+    a.execute("INSERT INTO k VALUES ('a', 3)")
+    same(world, a, b, "k", "t")
+    check(rows(a, "SELECT u FROM k ORDER BY 1") == [("a",), ("b",), ("both",)],
+          rows(a, "SELECT * FROM k"))
+
+
 def a_dropped_table_stops_nothing(world):
     a, b = pair(world)
     a.execute("DROP TABLE k")
@@ -162,7 +200,9 @@ def vacuum_changes_nothing(world):
     same(world, a, b, "t", "k")
 
 
-main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on, a_dropped_table_stops_nothing,
+main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on,
+      a_column_that_is_dropped_and_added_comes_back, a_dropped_table_comes_back_with_its_rows,
+      a_dropped_table_stops_nothing,
       a_late_table_gets_all, a_disabled_table_is_taken_up_again,
       a_table_enabled_again_shows_no_row_twice, its_own_rows_come_back_too, another_key_begins_anew,
       vacuum_changes_nothing])
