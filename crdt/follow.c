@@ -1,6 +1,7 @@
 /* Rows follow their parents; see follow.h. */
 #include "crdt/follow.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "crdt/rowrefs.h"
@@ -60,21 +61,61 @@ static int child_gather(void *ctx, struct p2p_target *child, uint32_t reference,
 	return follower_add(gather->settle->follow, &follower, key, len);
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const struct gather *x = a, *y = b;
+
+	return (x->number > y->number) - (x->number < y->number);
+}
+
+struct gathers {
+	struct gather *items; /* owned; by number */
+	size_t count;
+};
+
+static void *gather_of(void *ctx, int64_t number)
+{
+	struct gathers *all = ctx;
+	struct gather wanted = {.number = number};
+
+	return bsearch(&wanted, all->items, all->count, sizeof(wanted), by_number);
+}
+
+static int gathers_run(struct p2p_target *target, struct gathers *all, int64_t *numbers)
+{
+	struct p2p_settle_many many = {.numbers = numbers,
+				       .count = all->count,
+				       .wanted = gather_of,
+				       .each = child_gather,
+				       .ctx = all};
+	size_t i;
+
+	qsort(all->items, all->count, sizeof(*all->items), by_number);
+	for (i = 0; i < all->count; i++)
+		numbers[i] = all->items[i].number;
+	return p2p_settle_children_many(target, &many);
+}
+
 static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 {
 	struct p2p_settle *settle = target->settle;
-	struct gather gather = {.settle = settle};
+	struct gathers all = {p2p_calloc(list->count, sizeof(*all.items)), list->count};
+	int64_t *numbers = p2p_calloc(list->count, sizeof(*numbers));
 	size_t i;
-	int rc = 0;
+	int rc = all.items && numbers ? 0 : P2P_ENOMEM;
 
 	settle->refs.moving = list;
 	settle->refs.moving_table = target->table;
 	for (i = 0; i < list->count && !rc; i++) {
-		gather.mover = i;
-		gather.number = list->items[i].shown;
-		rc = p2p_settle_children(target, gather.number, child_gather, &gather);
+		all.items[i].settle = settle;
+		all.items[i].mover = i;
+		all.items[i].number = list->items[i].shown;
 	}
+	if (!rc)
+		rc = gathers_run(target, &all, numbers);
 	settle->refs.moving = NULL;
+	p2p_free(all.items);
+	p2p_free(numbers);
 	return rc;
 }
 

@@ -48,6 +48,7 @@ struct p2p_child_column {
 	struct p2p_table *table; /* borrowed, like the target's */
 	uint32_t reference;
 	struct sqlite3_stmt *find; /* owned; NULL until needed */
+	bool scans;		   /* no index finds the rows of a number */
 };
 
 /* What a merge keeps of one table. */

@@ -98,6 +98,19 @@ int p2p_settle_run(struct p2p_settle *settle) P2P_MUST_CHECK;
 /* Plans, writes nothing, and adds the rows that are not where the plan has them. */
 int p2p_settle_check(struct p2p_settle *settle, uint64_t *out_rows) P2P_MUST_CHECK;
 
+/* The same for many numbers: `wanted` tells whether a number is one of them, and whom to call each
+ * with (NULL: it is not). Reads each table without an index once. */
+struct p2p_settle_many {
+	const int64_t *numbers; /* borrowed */
+	size_t count;
+	void *(*wanted)(void *ctx, int64_t number);
+	int (*each)(void *each_ctx, struct p2p_target *child, uint32_t reference, const void *key,
+		    size_t len);
+	void *ctx;
+};
+int p2p_settle_children_many(struct p2p_target *target,
+			     const struct p2p_settle_many *many) P2P_MUST_CHECK;
+
 /* Rows in the table's children that show `number`: each is called with the child's target, its
  * encoded identity and the index of the reference. None that is loose or shows something else. */
 int p2p_settle_children(struct p2p_target *target, int64_t number,

@@ -309,6 +309,47 @@ static void children_follow_when_their_parent_gets_a_permanent_number(void **sta
 	in_every_order("SELECT owner FROM item", "2;");
 }
 
+/* Five rows of a table in one changeset. */
+static void five(uint32_t table, char replica, uint64_t stamp, char first, char boss)
+{
+	struct p2p_cell cells[2];
+	struct p2p_record record;
+	struct kit_change made;
+	int i;
+
+	kit_change_init(&made, &mesh, replica, stamp, stamp);
+	for (i = 0; i < 5; i++) {
+		memset(&record, 0, sizeof(record));
+		record.table = table;
+		record.identity = row((char)(first + i));
+		record.causal_length = 1;
+		record.flags = P2P_RECORD_BORN;
+		record.cells = cells;
+		record.cell_count = boss ? 2 : 1;
+		cells[0] = value(0, kit_int(i + 1));
+		if (boss)
+			cells[1] = refers(1, (char)(boss + i));
+		kit_change_put(&made, &record);
+	}
+	kit_apply(&a, &made);
+	kit_change_deinit(&made);
+}
+
+/* seat.who has no index: the table is read once for all of them. */
+static void children_of_many_that_move_at_once_follow(void **state)
+{
+	(void)state;
+	five(PERSON, 'A', 50, 'a', 0);
+	five(SEAT, 'A', 51, 'k', 'a');
+	five(PERSON, 'B', 10, 'u', 0);
+	assert_string_equal(kit_rows(&a,
+				     "SELECT count(*) FROM seat WHERE who < 0 AND who = ("
+				     "SELECT shown FROM p2p_temp t JOIN p2p_row_1 r ON r.k = t.k"
+				     " WHERE t.t = 1 AND r.number = seat.id)"),
+			    "5;");
+	clean(&a);
+}
+
 static void a_child_waits_for_its_parent_with_its_own_children(void **state)
 {
 	struct change *part;
@@ -609,6 +650,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup(name, each_setup)
 		T(children_stay_with_their_parent_when_two_have_one_number),
 		T(children_follow_when_their_parent_gets_a_permanent_number),
+		T(children_of_many_that_move_at_once_follow),
 		T(a_child_waits_for_its_parent_with_its_own_children),
 		T(a_deleted_parent_takes_its_children_along_and_brings_them_back),
 		T(rows_that_support_each_other_are_shown),
