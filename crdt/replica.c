@@ -62,6 +62,7 @@ static int replica_new(const struct p2p_replica_config *config, struct p2p_repli
 	replica->data_version_seen = -1;
 	p2p_vv_init(&replica->merged);
 	p2p_vv_init(&replica->told);
+	p2p_buf_init(&replica->look.after, P2P_RECORD_BYTES_MAX);
 	replica->db_path = p2p_strdup(config->db_path);
 	replica->state_dir = p2p_strdup(config->state_dir);
 	replica->deps = p2p_calloc(P2P_DEPS_MAX, sizeof(*replica->deps));
@@ -114,6 +115,7 @@ void p2p_replica_close(struct p2p_replica *replica)
 	p2p_store_close(replica->store);
 	p2p_vv_deinit(&replica->merged);
 	p2p_vv_deinit(&replica->told);
+	p2p_buf_deinit(&replica->look.after);
 	p2p_vv_deinit(&replica->again.todo);
 	p2p_free(replica->deps);
 	p2p_free(replica->hello_tables);
@@ -519,7 +521,7 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 			rc = status_log(replica, out);
 	}
 	p2p_vv_digest(&replica->merged, &out->digest);
-	out->looking = replica->displaced_due;
+	out->looking = p2p_replica_looking(replica);
 	out->numbering = replica->numbers_due ||
 			 (replica->capture && p2p_capture_numbering(replica->capture));
 	out->waiting = p2p_store_waiting_count(replica->store);

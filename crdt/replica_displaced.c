@@ -8,78 +8,142 @@
 
 #include "crdt/replica_private.h"
 
-/* A look at more would keep the loop from its other work for too long. */
-#define STATES_MAX 50000
+/* Row states that are looked at in one turn: some 50 ms. A look over more goes on later, so that it
+ * costs a few per cent of a processor; at once when somebody waits for it. */
+#define SLICE_STATES 50000
+#define PAUSE_MS     1000
 
-static bool looks_at(struct p2p_replica *replica, const struct p2p_table *table, bool large,
-		     int *rc)
+static int place_copy(struct p2p_look *to, const struct p2p_look *from)
 {
-	uint64_t states = 0;
-
-	if (*rc || table->state != P2P_TABLE_LIVE || !table->has_unique)
-		return false;
-	if (large)
-		return true;
-	*rc = p2p_store_state_count(replica->store, table, &states);
-	if (!*rc && states > STATES_MAX)
-		p2p_log(replica->config.log, P2P_LOG_INFO, "crdt",
-			"table %s is too large to look for rows that INSERT OR REPLACE pushed out: "
-			"'p2pnode rescan' finds them",
-			table->name);
-	return !*rc && states <= STATES_MAX;
+	to->table = from->table;
+	p2p_buf_reset(&to->after);
+	if (from->after.len)
+		p2p_buf_put(&to->after, from->after.data, from->after.len);
+	return p2p_buf_error(&to->after);
 }
 
-/* journal: in the caller's write transaction. large: at large tables, too. */
-static int look(struct p2p_replica *replica, bool large, bool journal, uint64_t *out_rows)
+/* One slice from there on; its table becomes 0 at the end. slice: journal (in the caller's write
+ * transaction) and limit. */
+static int look(struct p2p_replica *replica, struct p2p_look *place, struct p2p_missing slice,
+		uint64_t *out_rows)
 {
-	uint64_t rows;
 	size_t i;
 	int rc = 0;
 
-	*out_rows = 0;
-	for (i = 0; i < p2p_store_table_count(replica->store) && !rc; i++) {
+	slice.after = &place->after;
+	for (i = 0; i < p2p_store_table_count(replica->store) && !rc && slice.limit; i++) {
 		struct p2p_table *table = p2p_store_table(replica->store, i);
 
-		if (!looks_at(replica, table, large, &rc))
+		if (table->number < place->table || table->state != P2P_TABLE_LIVE ||
+		    !table->has_unique)
 			continue;
-		rc = p2p_store_missing(replica->store, table, journal, &rows);
-		*out_rows += rows;
+		if (table->number != place->table)
+			p2p_buf_reset(&place->after);
+		place->table = table->number;
+		slice.looked = 0;
+		rc = p2p_store_missing(replica->store, table, &slice);
+		slice.limit = slice.end ? slice.limit - slice.looked : 0;
 	}
+	if (!rc && slice.limit)
+		place->table = 0;
+	*out_rows = slice.rows;
 	return rc;
 }
 
-static int journal_missing(struct p2p_replica *replica, bool large, struct p2p_error *err)
+static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
+			   struct p2p_error *err)
 {
+	const struct p2p_missing slice = {.journal = true, .limit = limit};
+	bool due = replica->displaced_due; /* the seal below tells of nothing new */
 	uint64_t rows;
 	int rc = p2p_replica_begin_fold(replica, 0, err);
 
 	if (rc)
 		return rc;
-	rc = look(replica, large, true, &rows);
+	rc = look(replica, place, slice, &rows);
 	if (rc)
 		p2p_replica_abort_fold(replica);
 	else
 		rc = p2p_replica_end_fold(replica, err);
-	return rc ? rc : p2p_replica_seal(replica, NULL, err);
+	if (!rc)
+		rc = p2p_replica_seal(replica, NULL, err);
+	replica->displaced_due = due;
+	return rc;
 }
 
 void p2p_replica_look_now(struct p2p_replica *replica)
 {
-	replica->look_now = replica->displaced_due;
+	replica->look_now = p2p_replica_looking(replica);
 }
 
-int p2p_replica_displaced_look(struct p2p_replica *replica, bool large, struct p2p_error *err)
+bool p2p_replica_looking(const struct p2p_replica *replica)
 {
+	return replica->displaced_due || replica->look.table;
+}
+
+uint64_t p2p_replica_look_pause(const struct p2p_replica *replica, struct p2p_time now)
+{
+	uint64_t since = now.ms - replica->looked_at.ms;
+
+	return !replica->look.table || replica->look_now || since >= PAUSE_MS ? 0
+									      : PAUSE_MS - since;
+}
+
+static int slice_look(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
+		      struct p2p_error *err)
+{
+	const struct p2p_missing slice = {.limit = limit};
+	struct p2p_look next;
 	uint64_t rows = 0;
-	int rc = replica->broken ? P2P_EIO : p2p_store_begin_read(replica->store, err);
+	int rc = p2p_store_begin_read(replica->store, err);
 
 	if (rc)
 		return rc;
-	rc = look(replica, large, false, &rows);
-	p2p_store_rollback(replica->store); /* ends the snapshot */
-	if (!rc && rows)
-		rc = journal_missing(replica, large, err);
+	p2p_buf_init(&next.after, P2P_RECORD_BYTES_MAX);
+	rc = place_copy(&next, place);
 	if (!rc)
-		replica->displaced_due = replica->look_now = false;
+		rc = look(replica, &next, slice, &rows);
+	p2p_store_rollback(replica->store); /* ends the snapshot */
+	if (!rc && rows) {
+		rc = place_copy(&next, place);
+		if (!rc)
+			rc = journal_missing(replica, &next, limit, err);
+	}
+	if (!rc)
+		rc = place_copy(place, &next);
+	p2p_buf_deinit(&next.after);
 	return rc;
+}
+
+/* What is written from its beginning on is for the next look. */
+static int displaced(struct p2p_replica *replica, uint64_t limit, struct p2p_error *err)
+{
+	bool begins = !replica->look.table;
+	int rc;
+
+	if (replica->broken)
+		return P2P_EIO;
+	if (begins) {
+		p2p_buf_reset(&replica->look.after);
+		replica->displaced_due = false;
+	}
+	rc = slice_look(replica, &replica->look, limit, err);
+	if (rc)
+		replica->displaced_due |= begins;
+	else if (!p2p_replica_looking(replica))
+		replica->look_now = false;
+	return rc;
+}
+
+int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_time now,
+			       struct p2p_error *err)
+{
+	replica->looked_at = now;
+	return displaced(replica, SLICE_STATES, err);
+}
+
+int p2p_replica_displaced_all(struct p2p_replica *replica, struct p2p_error *err)
+{
+	replica->look.table = 0;
+	return displaced(replica, UINT64_MAX, err);
 }

@@ -333,8 +333,8 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 	/* A row that should be there is not: an INSERT OR REPLACE pushed it out, most likely. That
 	 * is found out now, not when the application rests: until then nothing more could be
 	 * merged. */
-	if (rc == P2P_ECORRUPT && replica->displaced_due)
-		rc = p2p_replica_displaced_look(replica, true, err);
+	if (rc == P2P_ECORRUPT && p2p_replica_looking(replica))
+		rc = p2p_replica_displaced_all(replica, err);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
@@ -437,16 +437,21 @@ static int numbers_turn(struct p2p_replica *replica, struct p2p_time now, struct
 static int displaced_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 			  struct p2p_error *err)
 {
+	uint64_t pause = p2p_replica_look_pause(replica, now);
 	int rc;
 
-	if (!replica->displaced_due || !replica->peers)
+	if (!p2p_replica_looking(replica) || !replica->peers)
 		return 0;
+	if (pause) {
+		sooner(next, now.ms + pause);
+		return 0;
+	}
 	if ((now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS && !replica->look_now) ||
 	    p2p_capture_unfolded(replica->capture) || p2p_capture_provisional(replica->capture)) {
 		sooner(next, now.ms + FOLD_IDLE_MS / 4);
 		return 0;
 	}
-	rc = p2p_replica_displaced_look(replica, false, err);
+	rc = p2p_replica_displaced_look(replica, now, err);
 	if (rc == P2P_EBUSY)
 		sooner(next, now.ms + FOLD_IDLE_MS / 4);
 	else

@@ -26,6 +26,12 @@ struct p2p_again {
 	uint64_t seq;	    /* next one of it */
 };
 
+/* Where a look for displaced rows stands: behind this row of this table. */
+struct p2p_look {
+	uint32_t table; /* number; 0: none is under way */
+	struct p2p_buf after;
+};
+
 struct p2p_replica {
 	struct p2p_replica_config config;
 	char *db_path, *state_dir; /* owned */
@@ -60,6 +66,8 @@ struct p2p_replica {
 	bool broken_told;   /* the owner ends the sessions */
 	bool merge_alone;   /* one group in a transaction: a later one is nonsense */
 	bool look_now;	    /* somebody waits for what displaced_due finds */
+	struct p2p_look look;
+	struct p2p_time looked_at;     /* the last slice */
 	struct p2p_time unsynced_at;   /* the first of these merges */
 	struct p2p_time app_commit_at; /* last seen */
 	struct p2p_time ready_at;      /* something can be merged since; 0: nothing */
@@ -160,10 +168,16 @@ void p2p_replica_numbers_note(struct p2p_replica *replica);
 int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t *out_again_ms,
 			     struct p2p_error *err) P2P_MUST_CHECK;
 
-/* replica_displaced.c: looks for rows that went without a trigger. One look, when the application
- * is at rest and all is folded. P2P_EBUSY: later. */
-int p2p_replica_displaced_look(struct p2p_replica *replica, bool large,
+/* replica_displaced.c: looks for rows that went without a trigger. One slice of a look, when the
+ * application is at rest and all is folded. P2P_EBUSY: later. */
+int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_time now,
 			       struct p2p_error *err) P2P_MUST_CHECK;
+/* All of it at once: something is missed. */
+int p2p_replica_displaced_all(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* One is to come, or under way. */
+bool p2p_replica_looking(const struct p2p_replica *replica);
+/* ms until its next slice */
+uint64_t p2p_replica_look_pause(const struct p2p_replica *replica, struct p2p_time now);
 
 /* replica_again.c: changes of tables or columns that this file did not have when they came are
  * merged again from the log (design 4.5). */

@@ -146,13 +146,16 @@ int p2p_store_schema_moved(struct p2p_store *store, bool *out) P2P_MUST_CHECK;
 int p2p_store_rescan(struct p2p_store *store, const struct p2p_table *table, uint64_t *out_rows,
 		     struct p2p_error *err) P2P_MUST_CHECK;
 /* Rows that are known and no longer in the table: an INSERT OR REPLACE displaces rows through a
- * UNIQUE index without firing a DELETE trigger (design 4.1). journal: journals their keys too, in a
- * write transaction; else in a read one. */
-int p2p_store_missing(struct p2p_store *store, struct p2p_table *table, bool journal,
-		      uint64_t *out_rows) P2P_MUST_CHECK;
-/* Row states of a table, live and dead. */
-int p2p_store_state_count(struct p2p_store *store, const struct p2p_table *table,
-			  uint64_t *out) P2P_MUST_CHECK;
+ * UNIQUE index without firing a DELETE trigger (design 4.1). A slice of the row states. */
+struct p2p_missing {
+	bool journal;	       /* their keys too, in a write transaction; else in a read one */
+	uint64_t limit;	       /* row states to look at */
+	struct p2p_buf *after; /* of this one, encoded identity, on; empty: the first. Moved on */
+	uint64_t rows, looked; /* added to: missing, and states */
+	bool end;	       /* there are no more */
+};
+int p2p_store_missing(struct p2p_store *store, struct p2p_table *table,
+		      struct p2p_missing *slice) P2P_MUST_CHECK;
 /* Remembers the schema record that is in force for a table. */
 int p2p_store_set_schema(struct p2p_store *store, struct p2p_table *table,
 			 const struct p2p_hash *schema) P2P_MUST_CHECK;

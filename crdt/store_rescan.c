@@ -22,7 +22,8 @@ struct rescan {
 	struct p2p_buf bytes; /* of a key */
 	uint64_t rows;
 	bool count_only;
-	bool forget; /* rows that are gone are forgotten */
+	bool forget;		   /* rows that are gone are forgotten */
+	struct p2p_missing *slice; /* NULL: all */
 };
 
 /* The identity of the row that shows these key values, encoded. P2P_ENOENT: nobody's;
@@ -189,29 +190,52 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	return scan->count_only ? 0 : p2p_store_journal_key(scan->store, scan->table, key);
 }
 
+static int scan_state(struct rescan *scan, sqlite3_stmt *stmt)
+{
+	const void *key = sqlite3_column_blob(stmt, 0);
+	size_t len = (size_t)sqlite3_column_bytes(stmt, 0);
+	int rc = p2p_rowstate_read(&scan->state, sqlite3_column_blob(stmt, 1),
+				   (size_t)sqlite3_column_bytes(stmt, 1));
+
+	if (scan->slice) {
+		scan->slice->looked++;
+		p2p_buf_reset(scan->slice->after);
+		p2p_buf_put(scan->slice->after, key, len);
+		if (!rc)
+			rc = p2p_buf_error(scan->slice->after);
+	}
+	return rc ? rc : scan_known(scan, key, len, sqlite3_column_int64(stmt, 2));
+}
+
+/* All, or the slice: in the order of keys, which is that of the table. */
 static int scan_states(struct rescan *scan)
 {
+	struct p2p_missing *slice = scan->slice;
 	sqlite3_stmt *stmt = NULL;
 	struct p2p_buf sql;
-	int rc, step;
+	uint64_t count = 0;
+	int rc, step = SQLITE_ROW;
 
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
 	p2p_sql_text(&sql, "SELECT k, state, number FROM main.p2p_row_");
 	p2p_sql_number(&sql, scan->table->number);
+	if (slice)
+		p2p_sql_text(&sql, " WHERE k > ?1 ORDER BY k");
 	rc = p2p_sql_prepare(scan->store, &sql, &stmt);
 	p2p_buf_deinit(&sql);
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(scan->store, step, NULL, "read");
+	if (!rc && slice &&
+	    sqlite3_bind_blob64(stmt, 1, slice->after->len ? slice->after->data : (const void *)"",
+				slice->after->len, SQLITE_TRANSIENT) != SQLITE_OK)
+		rc = P2P_ENOMEM;
+	while (!rc && (!slice || count++ < slice->limit)) {
+		step = sqlite3_step(stmt);
+		if (step == SQLITE_DONE)
 			break;
-		}
-		rc = p2p_rowstate_read(&scan->state, sqlite3_column_blob(stmt, 1),
-				       (size_t)sqlite3_column_bytes(stmt, 1));
-		if (!rc)
-			rc = scan_known(scan, sqlite3_column_blob(stmt, 0),
-					(size_t)sqlite3_column_bytes(stmt, 0),
-					sqlite3_column_int64(stmt, 2));
+		rc = step == SQLITE_ROW ? scan_state(scan, stmt)
+					: p2p_store_error(scan->store, step, NULL, "read");
 	}
+	if (slice)
+		slice->end = step == SQLITE_DONE;
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	return rc;
 }
@@ -270,36 +294,19 @@ int p2p_store_compare(struct p2p_store *store, struct p2p_table *table, struct p
 		  : 0;
 }
 
-int p2p_store_missing(struct p2p_store *store, struct p2p_table *table, bool journal,
-		      uint64_t *out_rows)
+int p2p_store_missing(struct p2p_store *store, struct p2p_table *table, struct p2p_missing *slice)
 {
 	struct rescan scan;
 	int rc = scan_init(&scan, store, table);
 
 	p2p_require(p2p_store_in_transaction(store));
-	scan.count_only = !journal;
+	scan.count_only = !slice->journal;
+	scan.slice = slice;
 	if (!rc)
 		rc = scan_states(&scan);
-	*out_rows = scan.rows;
+	slice->rows += scan.rows;
 	scan_deinit(&scan);
 	return rc;
-}
-
-int p2p_store_state_count(struct p2p_store *store, const struct p2p_table *table, uint64_t *out)
-{
-	sqlite3_stmt *stmt = NULL;
-	char sql[64];
-	int rc;
-
-	(void)sqlite3_snprintf(sizeof(sql), sql, "SELECT count(*) FROM main.p2p_row_%u",
-			       table->number);
-	rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW)
-		*out = (uint64_t)sqlite3_column_int64(stmt, 0);
-	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return rc == SQLITE_ROW ? 0 : p2p_store_error(store, rc, NULL, "count the states of");
 }
 
 int p2p_store_rescan(struct p2p_store *store, const struct p2p_table *table, uint64_t *out_rows,

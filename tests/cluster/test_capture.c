@@ -150,6 +150,25 @@ static void clauses_that_the_table_declares(void **state)
 	end();
 }
 
+/* More than one turn looks at. Nobody waits: the look is spread over some seconds. */
+static void replace_in_a_large_table_is_found_slice_by_slice(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE u(id INTEGER PRIMARY KEY, a UNIQUE, n);"
+	      "CREATE TABLE w(id TEXT PRIMARY KEY, a UNIQUE);"
+	      "WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 110000)"
+	      " INSERT INTO u SELECT x, x, 0 FROM i; INSERT INTO w VALUES ('x', 1), ('y', 2)");
+	cluster_sql(&cluster, 0,
+		    "REPLACE INTO u VALUES (200001, 3, 1), (200002, 70000, 1), (200003, 109999, 1);"
+		    "REPLACE INTO w VALUES ('z', 2)");
+	cluster_run(&cluster, 8000);
+	writes("SELECT 1", "SELECT count(*), total(n) FROM u", "|110000|3.0\n");
+	expect_rows(1, "SELECT id FROM u WHERE a IN (3, 70000, 109999) ORDER BY 1",
+		    "|200001\n|200002\n|200003\n");
+	expect_rows(1, "SELECT * FROM w ORDER BY 1", "|'x'|1\n|'z'|2\n");
+	end();
+}
+
 /* --- keys ------------------------------------------------------------------------------------ */
 
 static void changed_keys_are_a_row_that_goes_and_one_that_comes(void **state)
@@ -480,6 +499,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replace_through_unique_indexes_with_recursive_triggers_off),
 		cmocka_unit_test(replace_through_unique_indexes_with_recursive_triggers_on),
+		cmocka_unit_test(replace_in_a_large_table_is_found_slice_by_slice),
 		cmocka_unit_test(upsert_that_does_nothing_updates_or_changes_keys),
 		cmocka_unit_test(outer_conflict_clauses_and_what_they_leave),
 		cmocka_unit_test(clauses_that_the_table_declares),
