@@ -117,13 +117,13 @@ static void entry_keep(struct entry *entry, const struct p2p_table *table, uint3
 	put_value(&entry->kept_json, value);
 }
 
-static int json_row(struct p2p_rowmerge *m, struct p2p_buf *out)
+static int json_row(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_buf *out)
 {
-	const struct p2p_table *table = m->target->table;
+	const struct p2p_table *table = target->table;
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	struct p2p_json json;
 	uint32_t i;
-	int rc = p2p_rowwork_key(m->spare, m->target, key);
+	int rc = p2p_rowwork_key(work, target, key);
 
 	if (rc)
 		return rc;
@@ -137,12 +137,12 @@ static int json_row(struct p2p_rowmerge *m, struct p2p_buf *out)
 	return p2p_buf_error(out);
 }
 
-static void origin_text(const struct p2p_rowmerge *m, const struct p2p_id *replica,
+static void origin_text(const struct p2p_authority *authority, const struct p2p_id *replica,
 			char out[2 * P2P_KEY_BYTES + 1])
 {
 	struct p2p_key node;
 
-	if (m->authority && p2p_authority_replica_node(m->authority, replica, &node) == 0)
+	if (authority && p2p_authority_replica_node(authority, replica, &node) == 0)
 		p2p_hex(out, node.bytes, P2P_KEY_BYTES);
 	else
 		p2p_hex(out, replica->bytes, P2P_ID_BYTES);
@@ -201,12 +201,12 @@ static int entry_store(struct p2p_rowmerge *m, struct entry *entry)
 	p2p_json_end_object(&entry->lost_json);
 	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&cells, P2P_RECORD_BYTES_MAX);
-	origin_text(m, &entry->origin.replica, origin);
+	origin_text(m->authority, &entry->origin.replica, origin);
 	rc = p2p_buf_error(&entry->kept);
 	if (!rc)
 		rc = p2p_buf_error(&entry->lost);
 	if (!rc)
-		rc = json_row(m, &row);
+		rc = json_row(m->spare, m->target, &row);
 	p2p_parked_encode(&cells, m->target->table, &entry->cells);
 	if (!rc)
 		rc = p2p_buf_error(&cells);
@@ -408,4 +408,81 @@ int p2p_conflicts_late(struct p2p_rowmerge *m)
 		rc = entry_store(m, &entry);
 	entry_deinit(&entry);
 	return rc;
+}
+
+/* --- what is parked ----------------------------------------------------------------------------
+ */
+
+/* The youngest write of the row. */
+static int youngest(const struct p2p_rowwork *work, const struct p2p_target *target,
+		    struct p2p_clock *out)
+{
+	const struct p2p_rowstate *state = &work->state;
+	uint64_t stamp = state->stamp;
+	uint32_t replica = state->replica, i;
+	const struct p2p_id *id;
+
+	for (i = 0; i < state->cell_count; i++)
+		if (state->cells[i].stamp > stamp) {
+			stamp = state->cells[i].stamp;
+			replica = state->cells[i].replica;
+		}
+	id = p2p_store_replica_id(target->store, replica);
+	if (!id)
+		return P2P_ECORRUPT;
+	out->stamp.value = stamp;
+	out->replica = *id;
+	return 0;
+}
+
+static int parked_tell(struct p2p_rowwork *work, struct p2p_target *target,
+		       const struct p2p_buf *row, const struct p2p_buf *lost, const char *origin,
+		       uint64_t ms)
+{
+	sqlite3_stmt *stmt;
+	int rc = p2p_store_statement(target->store, P2P_SQL_PARKED_TELL, &stmt);
+
+	if (rc)
+		return rc;
+	if (sqlite3_bind_int64(stmt, 1, target->table->number) != SQLITE_OK ||
+	    sqlite3_bind_blob64(stmt, 2, work->key.data, work->key.len, SQLITE_STATIC) !=
+		    SQLITE_OK ||
+	    !bind_text(stmt, 3, (const char *)row->data, row->len) ||
+	    !bind_text(stmt, 4, (const char *)lost->data, lost->len) ||
+	    !bind_text(stmt, 5, origin, strlen(origin)) ||
+	    sqlite3_bind_int64(stmt, 6, (int64_t)ms) != SQLITE_OK)
+		return P2P_ENOMEM;
+	return p2p_store_run(target->store, stmt, "list a parked row of");
+}
+
+int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
+			 const struct p2p_authority *authority)
+{
+	const struct p2p_table *table = target->table;
+	char origin[2 * P2P_KEY_BYTES + 1];
+	struct p2p_clock clock;
+	struct p2p_buf row;
+	struct entry entry;
+	uint32_t i;
+	int rc = entry_init(&entry, table, "");
+
+	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
+	if (!rc)
+		rc = youngest(work, target, &clock);
+	for (i = 0; i < table->column_count && !rc; i++)
+		if (work->cells.set[i] && table->columns[i].slot != UINT32_MAX)
+			entry_lose(&entry, table, i, &work->cells.values[i]);
+	p2p_json_end_object(&entry.lost_json);
+	if (!rc)
+		rc = p2p_buf_error(&entry.lost);
+	if (!rc)
+		rc = json_row(work, target, &row);
+	if (!rc) {
+		origin_text(authority, &clock.replica, origin);
+		rc = parked_tell(work, target, &row, &entry.lost, origin, p2p_hlc_ms(clock.stamp));
+	}
+	p2p_buf_deinit(&row);
+	entry_deinit(&entry);
+	/* one that is too big to be shown is not listed: it is parked all the same */
+	return rc == P2P_ETOOBIG || rc == P2P_ENOENT ? 0 : rc;
 }

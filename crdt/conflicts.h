@@ -30,7 +30,12 @@ int p2p_conflicts_life(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 /* The record is of a life that has ended: lists its cells. */
 int p2p_conflicts_late(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 
-/* Entries, newest first. Texts are JSON, borrowed for the call. */
+/* A row that a constraint keeps out of its table is listed as long as it is parked: what it holds,
+ * as it was parked just now. authority NULL: origins are replica ids. */
+int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
+			 const struct p2p_authority *authority) P2P_MUST_CHECK;
+
+/* Entries, newest first, then parked rows (id 0). Texts are JSON, borrowed for the call. */
 struct p2p_conflict {
 	int64_t id;
 	const char *kind, *table;

@@ -71,6 +71,7 @@ int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 	}
 	merge->settle.target = settle_target;
 	merge->settle.ctx = merge;
+	merge->settle.authority = config->authority;
 	*out = merge;
 	return 0;
 }

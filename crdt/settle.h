@@ -29,6 +29,7 @@ struct p2p_settle_freed {
 
 struct p2p_settle {
 	struct p2p_store *store;
+	const struct p2p_authority *authority; /* borrowed: names who wrote what; may be NULL */
 	struct p2p_refs refs;
 	/* What the merge keeps of a table. */
 	int (*target)(void *ctx, struct p2p_table *table, struct p2p_target **out);

@@ -2,6 +2,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "crdt/conflicts.h"
 #include "crdt/parked.h"
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
@@ -50,6 +51,8 @@ static int row_park(struct run *run, struct p2p_target *target, const struct p2p
 
 	if (!rc)
 		rc = p2p_parked_put(work, target, refused_reason(run->settle, row));
+	if (!rc)
+		rc = p2p_conflicts_parked(work, target, run->settle->authority);
 	target->parked++;
 	return rc ? rc : p2p_rowwork_save(work, target);
 }

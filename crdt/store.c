@@ -87,7 +87,9 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CONFLICT_GET] = "SELECT t, k, cells, kind, number FROM main.p2p_conflict"
 				 " WHERE id = ?1",
 	[P2P_SQL_CONFLICT_DROP] = "DELETE FROM main.p2p_conflict WHERE id = ?1",
-	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflict",
+	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflicts",
+	[P2P_SQL_PARKED_TELL] = "UPDATE main.p2p_parked SET \"row\" = ?3, lost = ?4, origin = ?5,"
+				" lost_ms = ?6 WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_CONFLICT_EXPIRE] = "DELETE FROM main.p2p_conflict WHERE ms < ?1",
 	[P2P_SQL_SCHEMA_VERSION] = "PRAGMA main.schema_version",
 	[P2P_SQL_TEMP_VERSION] = "PRAGMA temp.schema_version",

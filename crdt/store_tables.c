@@ -27,7 +27,8 @@ static const char sql_setup[] =
 	"CREATE TABLE main.p2p_vector(replica BLOB PRIMARY KEY NOT NULL, seq INTEGER NOT NULL,"
 	" head BLOB NOT NULL, stamp INTEGER NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_parked(t INTEGER NOT NULL, k BLOB NOT NULL, cells BLOB NOT NULL,"
-	" reason TEXT NOT NULL, PRIMARY KEY(t, k)) WITHOUT ROWID;"
+	" reason TEXT NOT NULL, \"row\" TEXT, lost TEXT, origin TEXT, lost_ms INTEGER,"
+	" PRIMARY KEY(t, k)) WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_waiting(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE,"
 	" t BLOB NOT NULL, stamp INTEGER NOT NULL, replica BLOB NOT NULL, schema BLOB NOT NULL,"
 	" record BLOB NOT NULL);"
@@ -55,7 +56,11 @@ static const char sql_setup[] =
 	" lost_ms INTEGER NOT NULL, ms INTEGER NOT NULL, number INTEGER);"
 	"CREATE VIEW main.p2p_conflicts AS SELECT id, kind, name AS \"table\", \"row\", kept, lost,"
 	" origin, strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch') AS time"
-	" FROM p2p_conflict ORDER BY id DESC;";
+	" FROM p2p_conflict UNION ALL SELECT NULL,"
+	" CASE reason WHEN 'unique' THEN 'unique' WHEN 'fk' THEN 'foreign_key' ELSE 'check' END,"
+	" (SELECT name FROM p2p_table WHERE number = t), \"row\", '{}', lost, origin,"
+	" strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch')"
+	" FROM p2p_parked WHERE \"row\" NOT NULL ORDER BY 1 DESC;";
 
 /* --- making ----------------------------------------------------------------------------------- */
 

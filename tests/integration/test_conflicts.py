@@ -104,9 +104,33 @@ def a_lost_cell_is_written_back_as_a_new_change(world):
     world.run("conflicts", "b.db", "--restore", "x", code=2)
 
 
+def a_row_that_a_constraint_keeps_out_is_listed_while_it_is(world):
+    one, two, shared = pair(world)
+    for conn in one, two:
+        conn.execute("CREATE TABLE user(id TEXT PRIMARY KEY, mail TEXT UNIQUE)")
+    world.run("enable", "a.db", "user")
+    one.execute("INSERT INTO user VALUES ('1', 'x@y')")
+    world.run("vector", "a.db")
+    two.execute("INSERT INTO user VALUES ('2', 'x@y')")
+    meet(world, shared)
+    for db, conn in ("a.db", one), ("b.db", two):
+        found = conflicts(world, db)
+        check(len(found) == 1 and found[0]["kind"] == "unique" and found[0]["table"] == "user", "%s: %s" % (db, found))
+        shown = rows(conn, "SELECT id FROM user")[0][0]
+        check(found[0]["row"] == {"id": "2" if shown == "1" else "1"}, found)
+        check(found[0]["lost"]["mail"] == "x@y", found)
+        check(rows(conn, 'SELECT kind FROM p2p_conflicts') == [("unique",)], "the view")
+    one.execute("UPDATE user SET mail = 'z'")
+    world.run("wait", "a.db")
+    world.run("wait", "b.db")
+    check(rows(one, "SELECT count(*) FROM user") == rows(two, "SELECT count(*) FROM user") == [(2,)], "it came back")
+    check(conflicts(world, "a.db") == conflicts(world, "b.db") == [], "and is off the list")
+
+
 main([
     both_sides_list_the_cell_that_lost,
     a_write_that_saw_the_other_is_no_conflict,
     a_row_that_was_deleted_while_another_changed_it_can_come_back,
     a_lost_cell_is_written_back_as_a_new_change,
+    a_row_that_a_constraint_keeps_out_is_listed_while_it_is,
 ])
