@@ -29,6 +29,7 @@ void p2p_capture_drop_finders(struct p2p_capture *capture)
 	p2p_free(capture->finders);
 	capture->finders = NULL;
 	capture->finder_count = 0;
+	capture->target.table = NULL;
 }
 
 int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture **out,
@@ -48,6 +49,9 @@ int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture 
 	p2p_buf_init(&capture->key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->bytes, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->body, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->present_numbers, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->targets, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->target.key, P2P_RECORD_BYTES_MAX);
 	capture->hashes = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->hashes));
 	capture->canonical = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->canonical));
 	capture->cells = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->cells));
@@ -79,6 +83,10 @@ void p2p_capture_free(struct p2p_capture *capture)
 	p2p_buf_deinit(&capture->bytes);
 	p2p_buf_deinit(&capture->body);
 	p2p_counters_deinit(&capture->counters);
+	p2p_buf_deinit(&capture->present_numbers);
+	p2p_buf_deinit(&capture->targets);
+	p2p_buf_deinit(&capture->target.key);
+	p2p_free(capture->died);
 	p2p_free(capture->turns);
 	p2p_free(capture->hashes);
 	p2p_free(capture->canonical);
@@ -109,6 +117,8 @@ int p2p_capture_run(struct p2p_capture *capture, bool *out_more, struct p2p_erro
 	if (rc)
 		return rc;
 	rc = p2p_capture_scan(capture, out_more);
+	if (!rc)
+		rc = p2p_capture_loosen(capture);
 	if (rc)
 		p2p_capture_error(capture, err, rc, "capture local changes");
 	p2p_capture_drop_finders(capture);
@@ -151,20 +161,41 @@ void p2p_capture_observe(struct p2p_capture *capture, struct p2p_hlc stamp)
 
 /* --- fold ------------------------------------------------------------------------------------- */
 
+/* What p2p_ref says of the row's references. */
+static int fold_refs(struct p2p_capture *capture, const struct p2p_table *table,
+		     const struct p2p_overlay_row *row)
+{
+	struct p2p_store *store = capture->config.store;
+	struct p2p_rowref ref = {table, row->key, row->key_len};
+	struct p2p_store_ref loose = {.key = row->key};
+	/* what it claimed and referred to while it was parked, or in the life that ended, is gone
+	 */
+	bool anew = row->new_life || row->unpark || !p2p_rowstate_alive(&row->state);
+	uint32_t i;
+	int rc = row->in_file && anew ? p2p_store_life_drop(store, &ref) : 0;
+
+	for (i = 0; row->refs && i < row->state.cell_count && !rc; i++) {
+		loose.slot = i;
+		if (row->refs[i] == P2P_OVERLAY_REF_LOOSE)
+			rc = p2p_store_ref_put(store, &ref, &loose);
+		else if (row->refs[i] == P2P_OVERLAY_REF_ROW && row->in_file && !anew)
+			rc = p2p_store_ref_drop(store, &ref, i);
+	}
+	return rc;
+}
+
 static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
 		    struct p2p_overlay_row *row)
 {
 	struct p2p_store *store = capture->config.store;
-	struct p2p_rowref ref = {table, row->key, row->key_len};
 	struct p2p_buf none;
 	int rc = p2p_capture_count_fold(capture, table, row);
 
 	if (!rc)
 		rc = p2p_store_row_put(store, table, row->key, row->key_len, &row->state,
 				       row->number);
-	/* what it claimed and referred to while it was parked, or in the life that ended */
-	if (!rc && (row->unpark || !p2p_rowstate_alive(&row->state)))
-		rc = p2p_store_life_drop(store, &ref);
+	if (!rc)
+		rc = fold_refs(capture, table, row);
 	if (!rc && row->unpark) {
 		p2p_buf_init(&none, 1);
 		rc = p2p_store_parked_put(store, table, row->key, row->key_len, &none, "");

@@ -167,7 +167,7 @@ static int shown_settle(struct p2p_capture *capture, struct p2p_table *table,
 	if (!rc)
 		rc = p2p_capture_finder(capture, table, &finder);
 	if (!rc)
-		rc = p2p_capture_key(table, row, key);
+		rc = p2p_capture_key(capture, table, row, key);
 	if (!rc) {
 		p2p_cells_set(&cells, column, &shown);
 		rc = p2p_apptable_update(&finder->app, key, &cells);

@@ -120,13 +120,14 @@ static int table_index(struct freezing *f, const struct p2p_table *table, uint32
 }
 
 /* Cells of the row in this turn, from the row that stmt stands on. */
-static int record_cells(const struct p2p_table *table, const struct item *item, sqlite3_stmt *stmt,
-			struct p2p_record *record)
+static int record_cells(struct p2p_capture *capture, const struct p2p_table *table,
+			const struct item *item, sqlite3_stmt *stmt, struct p2p_record *record)
 {
-	const struct p2p_overlay_row *row = item->row;
+	struct p2p_overlay_row *row = item->row;
 	uint32_t i;
 	int at = 0, rc = 0;
 
+	p2p_buf_reset(&capture->targets);
 	for (i = 0; i < table->column_count && !rc; i++) {
 		uint32_t slot = table->columns[i].slot;
 		struct p2p_cell *cell = &record->cells[record->cell_count];
@@ -149,9 +150,11 @@ static int record_cells(const struct p2p_table *table, const struct item *item, 
 			cell->value.integer = row->number; /* it may show another */
 		} else {
 			rc = p2p_value_column(&cell->value, stmt, column);
+			if (!rc)
+				rc = p2p_capture_cell(capture, table, row, cell);
 		}
 	}
-	return rc;
+	return rc ? rc : p2p_capture_cells_done(capture, record);
 }
 
 static int record_write(struct freezing *f, const struct item *item)
@@ -174,13 +177,13 @@ static int record_write(struct freezing *f, const struct item *item)
 	rc = table_index(f, table, &record.table);
 	if (!rc && p2p_rowstate_alive(&row->state)) {
 		record.flags = row->life == item->ordinal ? P2P_RECORD_BORN : 0;
-		rc = p2p_capture_key(table, row, key);
+		rc = p2p_capture_key(capture, table, row, key);
 		if (!rc)
 			rc = p2p_store_app_row(store, table, key, &stmt);
 		if (rc == P2P_ENOENT)
 			rc = P2P_ECORRUPT; /* it was there in this very snapshot */
 		if (!rc)
-			rc = record_cells(table, item, stmt, &record);
+			rc = record_cells(capture, table, item, stmt, &record);
 		if (!rc)
 			rc = p2p_capture_count(capture, table, row, &record);
 	}
@@ -368,9 +371,10 @@ static int freezing_run(struct freezing *f, struct p2p_error *err)
 
 	if (!rc)
 		rc = p2p_capture_displaced(capture);
+	if (!rc)
+		rc = p2p_capture_loosen(capture);
 	if (!rc && f->freeze->numbering && !f->freeze->more)
 		rc = p2p_capture_number(capture, f->freeze);
-	p2p_capture_drop_finders(capture);
 	if (rc)
 		capture->stale = true;
 	if (!rc)
@@ -411,6 +415,7 @@ int p2p_capture_freeze(struct p2p_capture *capture, struct p2p_freeze *freeze,
 		rc = p2p_store_begin_read(store, err);
 	if (!rc) {
 		rc = freezing_run(&f, err);
+		p2p_capture_drop_finders(capture);
 		p2p_store_rollback(store); /* ends the snapshot */
 		if (!rc && f.count)
 			rc = freezing_commit(&f, err);

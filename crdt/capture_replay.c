@@ -15,6 +15,14 @@ struct replay {
 	uint32_t map_index; /* of the dictionary; UINT32_MAX: none */
 };
 
+/* A cell whose hash is still to be found; the identity of the row that it refers to comes behind.
+ */
+struct replay_target {
+	struct p2p_overlay_row *row;
+	uint32_t slot, parent; /* parent: table number */
+	size_t len, before;    /* before: place of the entry before it, + 1 */
+};
+
 static int replay_table(struct replay *r, uint32_t index)
 {
 	struct p2p_store *store = r->capture->config.store;
@@ -38,12 +46,67 @@ static int replay_table(struct replay *r, uint32_t index)
 static void replay_dead(struct replay *r, struct p2p_overlay_row *row)
 {
 	p2p_overlay_unmap(&r->capture->overlay, row);
-	p2p_rowstate_deinit(&row->state);
-	p2p_rowstate_init(&row->state);
-	p2p_free(row->ordinals);
-	row->ordinals = NULL;
 	p2p_overlay_uncount(row);
-	row->renumbered = false;
+	p2p_overlay_empty(row);
+	row->new_life = true;
+}
+
+/* A reference shows the number of its row: known once all is back. */
+static int replay_target(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
+			 const struct p2p_identity *target)
+{
+	struct p2p_buf *targets = &r->capture->targets;
+	struct p2p_table *parent = p2p_capture_parent(r->capture, r->table, column);
+	struct replay_target entry = {row, r->table->columns[column].slot, 0, 0,
+				      r->capture->last_target};
+	size_t at = targets->len;
+
+	row->state.cells[entry.slot].hash = 0;
+	if (!parent)
+		return 0;
+	entry.parent = parent->number;
+	p2p_buf_put(targets, &entry, sizeof(entry));
+	p2p_identity_put(targets, target);
+	if (p2p_buf_error(targets))
+		return p2p_buf_error(targets);
+	entry.len = targets->len - at - sizeof(entry);
+	memcpy(targets->data + at, &entry, sizeof(entry));
+	r->capture->last_target = at + 1;
+	return 0;
+}
+
+static int replay_targets(struct p2p_capture *capture)
+{
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(capture->config.store);
+	struct p2p_buf *targets = &capture->targets;
+	struct replay_target entry;
+	struct p2p_value value;
+	size_t at = capture->last_target;
+	int rc = 0;
+
+	memset(&value, 0, sizeof(value));
+	value.type = P2P_INTEGER;
+	/* from the last one: that is what the cell refers to */
+	for (; at && (!rc || rc == P2P_ENOENT); at = entry.before) {
+		const uint8_t *data = targets->data + at - 1;
+		struct p2p_cellstate *cell;
+
+		memcpy(&entry, data, sizeof(entry));
+		if (entry.slot >= entry.row->state.cell_count)
+			continue; /* it died since */
+		cell = &entry.row->state.cells[entry.slot];
+		if (cell->hash)
+			continue;
+		rc = p2p_capture_number_of(capture,
+					   p2p_store_table_by_number(capture->config.store,
+								     entry.parent),
+					   data + sizeof(entry), entry.len, &value.integer);
+		if (!rc)
+			cell->hash = p2p_value_hash(hash_key, &value);
+	}
+	capture->last_target = 0;
+	p2p_buf_reset(targets);
+	return rc == P2P_ENOENT ? 0 : rc;
 }
 
 static void replay_cell(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
@@ -59,44 +122,45 @@ static void replay_cell(struct replay *r, struct p2p_overlay_row *row, uint32_t 
 		row->number = value->integer;
 }
 
+static int replay_birth_key(struct replay *r, struct p2p_overlay_row *row)
+{
+	const struct p2p_hash_key *hash_key = p2p_store_hash_key(r->capture->config.store);
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	const struct p2p_table *table = r->table;
+	uint32_t i;
+	int rc = p2p_identity_key_parts(table, row->identity.key, row->identity.key_len, parts);
+
+	for (i = 0; i < table->key_count && !rc; i++) {
+		struct p2p_cellstate *cell = &row->state.cells[table->columns[table->key[i]].slot];
+
+		if (cell->stamp)
+			continue;
+		if (parts[i].reference)
+			rc = replay_target(r, row, table->key[i], &parts[i].target);
+		else
+			cell->hash = p2p_value_hash(hash_key, &parts[i].value);
+	}
+	return rc;
+}
+
 /* What a birth does not say: canonical key values, and the number that the identity is. */
 static int replay_birth(struct replay *r, struct p2p_overlay_row *row)
 {
-	const struct p2p_hash_key *hash_key = p2p_store_hash_key(r->capture->config.store);
 	const struct p2p_table *table = r->table;
-	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	uint32_t i;
-	int rc;
+	struct p2p_value key;
 
 	row->state.flags = P2P_ROW_BORN;
 	row->state.stamp = r->header.stamp.value;
 	row->state.replica = r->capture->own;
 	if (table->generated_identity) {
-		memset(&key[0], 0, sizeof(key[0]));
-		key[0].type = P2P_INTEGER;
-		key[0].integer = row->identity.number;
+		memset(&key, 0, sizeof(key));
+		key.type = P2P_INTEGER;
+		key.integer = row->identity.number;
 		if (row->identity.kind == P2P_IDENTITY_NUMBER)
-			replay_cell(r, row, table->key[0], &key[0]);
+			replay_cell(r, row, table->key[0], &key);
 		return 0;
 	}
-	rc = p2p_identity_key_values(table, row->identity.key, row->identity.key_len, key);
-	for (i = 0; i < table->key_count && !rc; i++) {
-		struct p2p_cellstate *cell = &row->state.cells[table->columns[table->key[i]].slot];
-
-		if (!cell->stamp)
-			cell->hash = p2p_value_hash(hash_key, &key[i]);
-	}
-	return rc;
-}
-
-/* Given a number by p2p_capture_number(): it shows that only once it is folded. */
-static int replay_renumbered(struct replay *r, struct p2p_overlay_row *row)
-{
-	int rc = p2p_store_temp_get(r->capture->config.store, r->table, row->key, row->key_len,
-				    &row->shown);
-
-	p2p_capture_number_given(r->capture, row);
-	return rc == P2P_ENOENT ? 0 : rc;
+	return replay_birth_key(r, row);
 }
 
 static int replay_counter(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
@@ -108,11 +172,34 @@ static int replay_counter(struct replay *r, struct p2p_overlay_row *row, uint32_
 	return p2p_capture_count_replay(r->capture, r->table, row, &from, value);
 }
 
+static int replay_tagged(struct replay *r, struct p2p_overlay_row *row, uint32_t column,
+			 const struct p2p_cell *cell, bool born)
+{
+	uint32_t slot = r->table->columns[column].slot;
+
+	struct p2p_value value = cell->value;
+	int rc = 0;
+
+	if (r->table->columns[column].flags & P2P_COLUMN_COUNTER)
+		rc = replay_counter(r, row, column, cell, &value, born);
+	if (rc)
+		return rc;
+	replay_cell(r, row, column, &value);
+	if (r->table->columns[column].reference != P2P_REFERENCE_NONE) {
+		rc = p2p_overlay_ref(row, slot,
+				     cell->tag == P2P_CELL_LOOSE ? P2P_OVERLAY_REF_LOOSE
+								 : P2P_OVERLAY_REF_ROW);
+		if (rc)
+			return rc;
+	}
+	return cell->tag == P2P_CELL_REFERENCE ? replay_target(r, row, column, &cell->reference)
+					       : 0;
+}
+
 static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 			const struct p2p_record *record)
 {
 	bool born = record->flags & P2P_RECORD_BORN, numbered = row->renumbered;
-	struct p2p_value value;
 	size_t i;
 	int rc;
 
@@ -129,10 +216,7 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 		column = column < r->map.count ? r->map.columns[column] : P2P_SCHEMAMAP_NONE;
 		if (column >= r->table->column_count)
 			continue; /* dropped since */
-		value = record->cells[i].value;
-		if (r->table->columns[column].flags & P2P_COLUMN_COUNTER)
-			rc = replay_counter(r, row, column, &record->cells[i], &value, born);
-		replay_cell(r, row, column, &value);
+		rc = replay_tagged(r, row, column, &record->cells[i], born);
 		numbered |= capture_is_number(r->table, column);
 	}
 	if (!rc && born && r->table->generated_identity) {
@@ -141,8 +225,9 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 	}
 	row->renumbered = !born && numbered;
 	row->number_changed |= born || numbered;
+	/* given a number by p2p_capture_number(): it shows that only once it is folded */
 	if (!rc && row->renumbered)
-		rc = replay_renumbered(r, row);
+		p2p_capture_number_given(r->capture, row);
 	return rc;
 }
 
@@ -230,6 +315,12 @@ int p2p_capture_replay(struct p2p_capture *capture)
 
 	p2p_overlay_clear(&capture->overlay);
 	p2p_capture_number_none(capture);
+	p2p_capture_drop_finders(capture);
+	p2p_buf_reset(&capture->targets);
+	capture->last_target = 0;
+	capture->died_count = 0;
+	capture->slices = false;
+	capture->present_table = 0;
 	p2p_touched_clear(&capture->touched);
 	capture->turn_count = 0;
 	capture->provisional = 0;
@@ -240,6 +331,9 @@ int p2p_capture_replay(struct p2p_capture *capture)
 	rc = p2p_sidelog_head(capture->config.sidelog, &capture->config.replica, &capture->head);
 	if (!rc)
 		rc = replay_from(capture, folded_seq);
+	if (!rc)
+		rc = replay_targets(capture);
+	p2p_capture_drop_finders(capture);
 	if (rc)
 		return rc;
 	p2p_capture_observe(capture, capture->head.stamp);

@@ -13,6 +13,18 @@
 
 /* --- which row -------------------------------------------------------------------------------- */
 
+/* What the application's table shows of a row of the file. */
+static int row_shown(struct p2p_capture *capture, const struct p2p_table *table,
+		     struct p2p_overlay_row *row)
+{
+	struct capture_finder *finder;
+	int rc = p2p_capture_finder(capture, (struct p2p_table *)(uintptr_t)table, &finder);
+
+	return rc ? rc
+		  : p2p_numbers_shown(&finder->numbers, row->key, row->key_len, row->number,
+				      &row->shown);
+}
+
 int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table, const void *key,
 		     size_t key_len, struct p2p_overlay_row **out)
 {
@@ -33,25 +45,17 @@ int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table,
 			rc = p2p_rowstate_copy(&row->state, &capture->state);
 			if (rc)
 				return rc;
+			row->in_file = true;
 			row->number = row->shown = number;
 			row->stored_length = row->state.causal_length;
+			rc = table->generated_identity ? row_shown(capture, table, row) : 0;
+			if (rc)
+				return rc;
 		}
 		p2p_overlay_frozen(row);
 	}
 	*out = row;
 	return p2p_rowstate_alive(&row->state) ? p2p_overlay_resize(row, table->slot_count) : 0;
-}
-
-int p2p_capture_key(const struct p2p_table *table, const struct p2p_overlay_row *row,
-		    struct p2p_value *key)
-{
-	if (!table->generated_identity)
-		return p2p_identity_key_values(table, row->identity.key, row->identity.key_len,
-					       key);
-	memset(key, 0, sizeof(*key));
-	key->type = P2P_INTEGER;
-	key->integer = row->shown;
-	return 0;
 }
 
 int p2p_capture_finder(struct p2p_capture *capture, struct p2p_table *table,
@@ -86,9 +90,8 @@ int p2p_capture_finder(struct p2p_capture *capture, struct p2p_table *table,
 	return 0;
 }
 
-/* The row that showed a number when the table was last looked at: encoded into capture->key.
- * P2P_ENOENT: none did. */
-static int row_of_number(struct p2p_capture *capture, struct p2p_table *table, int64_t number)
+int p2p_capture_row_of_number(struct p2p_capture *capture, struct p2p_table *table, int64_t number,
+			      struct p2p_buf *out)
 {
 	struct p2p_overlay_row *row =
 		p2p_overlay_find_number(&capture->overlay, table->number, number);
@@ -96,30 +99,29 @@ static int row_of_number(struct p2p_capture *capture, struct p2p_table *table, i
 	struct p2p_identity identity;
 	int rc;
 
-	p2p_buf_reset(&capture->key);
+	p2p_buf_reset(out);
 	if (row) {
-		p2p_buf_put(&capture->key, row->key, row->key_len);
-		return p2p_buf_error(&capture->key);
+		p2p_buf_put(out, row->key, row->key_len);
+		return p2p_buf_error(out);
 	}
 	rc = p2p_capture_finder(capture, table, &finder);
 	if (!rc)
 		rc = p2p_claimants_at(&finder->numbers, number, &identity);
 	if (rc)
 		return rc;
-	p2p_identity_put(&capture->key, &identity);
-	rc = p2p_buf_error(&capture->key);
+	p2p_identity_put(out, &identity);
+	rc = p2p_buf_error(out);
 	if (rc)
 		return rc;
-	row = p2p_overlay_find(&capture->overlay, table->number, capture->key.data,
-			       capture->key.len);
+	row = p2p_overlay_find(&capture->overlay, table->number, out->data, out->len);
 	if (row)
 		/* it may have died since the file was told */
 		return p2p_rowstate_alive(&row->state) ? 0 : P2P_ENOENT;
 	if (number >= 0)
 		return 0;
 	/* a temporary number is kept for a parked row too, which the application does not see */
-	rc = p2p_store_row_get(capture->config.store, table, capture->key.data, capture->key.len,
-			       &capture->state, NULL);
+	rc = p2p_store_row_get(capture->config.store, table, out->data, out->len, &capture->state,
+			       NULL);
 	return rc || !(capture->state.flags & P2P_ROW_PARKED) ? rc : P2P_ENOENT;
 }
 
@@ -165,6 +167,7 @@ static void turns_glue(struct p2p_capture *capture, p2p_ordinal from, p2p_ordina
 
 void p2p_capture_provisional_set(struct p2p_capture *capture, struct p2p_overlay_row *row, bool is)
 {
+	row->scan = capture->scan;
 	if (row->provisional == is)
 		return;
 	row->provisional = is;
@@ -276,6 +279,7 @@ static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
 	rc = p2p_overlay_resize(row, table->slot_count);
 	if (rc)
 		return rc;
+	row->new_life = true;
 	life_begin(capture, table, row, ordinal);
 	if (table->generated_identity) {
 		row->number = number;
@@ -316,7 +320,8 @@ static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
 	return 0;
 }
 
-static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p2p_ordinal ordinal)
+static int row_died(struct p2p_capture *capture, const struct p2p_table *table,
+		    struct p2p_overlay_row *row, p2p_ordinal ordinal)
 {
 	bool known = row->frozen_length % 2 == 1;
 	uint64_t length = row->frozen_length + (known ? 1 : 0);
@@ -324,10 +329,7 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 	cells_forget(capture, row, ordinal);
 	p2p_overlay_uncount(row);
 	p2p_overlay_unmap(&capture->overlay, row);
-	p2p_rowstate_deinit(&row->state);
-	p2p_rowstate_init(&row->state);
-	p2p_free(row->ordinals);
-	row->ordinals = NULL;
+	p2p_overlay_empty(row);
 	row->state.causal_length = length;
 	if (!known) { /* born and gone before anybody knew: what it was before */
 		row->state.stamp = row->frozen_stamp;
@@ -335,9 +337,9 @@ static void row_died(struct p2p_capture *capture, struct p2p_overlay_row *row, p
 	}
 	row->life = known ? ordinal : 0;
 	row->unpark = row->unpark && known;
-	row->renumbered = false;
-	row->number_changed = true;
+	row->number_changed = row->new_life = true;
 	p2p_capture_provisional_set(capture, row, known);
+	return known && table->lone_number ? p2p_capture_died(capture, row) : 0;
 }
 
 /* Is a row, captured and not frozen yet, still in the application's table? */
@@ -352,7 +354,7 @@ static int row_gone(struct p2p_capture *capture, const struct p2p_overlay_row *r
 	*out = false;
 	if (!table || table->state != P2P_TABLE_LIVE || !table->has_unique)
 		return 0;
-	rc = p2p_capture_key(table, row, key);
+	rc = p2p_capture_key(capture, table, row, key);
 	if (!rc)
 		rc = p2p_store_app_row(store, table, key, &stmt);
 	p2p_store_row_done(store);
@@ -366,15 +368,31 @@ int p2p_capture_displaced(struct p2p_capture *capture)
 	bool gone;
 	int rc = 0;
 
+	if (!capture->displaced_due)
+		return 0;
 	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
-		if (!row->provisional || !p2p_rowstate_alive(&row->state))
+		if (!row->provisional || !p2p_rowstate_alive(&row->state) ||
+		    row->scan == capture->scan)
 			continue;
+		row->scan = capture->scan;
 		rc = row_gone(capture, row, &gone);
 		if (!rc && gone)
-			row_died(capture, row, (p2p_ordinal)capture->turn_count);
+			rc = row_died(capture,
+				      p2p_store_table_by_number(capture->config.store, row->table),
+				      row, (p2p_ordinal)capture->turn_count);
 	}
+	if (!rc)
+		capture->displaced_due = false;
 	return rc;
 }
+
+/* A key that the journal names, as the table has it now. */
+struct touched_row {
+	const struct p2p_value *key;
+	p2p_ordinal ordinal;
+	int64_t number; /* of a lone INTEGER PRIMARY KEY */
+	bool there;
+};
 
 /* --- one key ---------------------------------------------------------------------------------- */
 
@@ -389,6 +407,8 @@ static int row_present(struct p2p_capture *capture, struct p2p_table *table, p2p
 	uint32_t i;
 	int rc = 0;
 
+	if (row)
+		row->scan = capture->scan;
 	if (!row) {
 		rc = p2p_store_row_get(capture->config.store, table, capture->key.data,
 				       capture->key.len, &capture->state, NULL);
@@ -407,7 +427,7 @@ static int row_present(struct p2p_capture *capture, struct p2p_table *table, p2p
 	rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
 	if (rc)
 		return rc;
-	if (table->generated_identity)
+	if (table->lone_number)
 		row->shown = number;
 	if (!p2p_rowstate_alive(&row->state))
 		return row_born(capture, table, row, ordinal, number);
@@ -438,58 +458,104 @@ static int row_absent(struct p2p_capture *capture, const struct p2p_table *table
 	rc = p2p_capture_take(capture, table, capture->key.data, capture->key.len, &row);
 	if (rc)
 		return rc;
-	if (table->generated_identity)
+	if (table->lone_number)
 		row->shown = number;
-	row_died(capture, row, ordinal);
-	return 0;
+	return row_died(capture, table, row, ordinal);
 }
 
 /* Who the touched key is: encoded into capture->key. P2P_ENOENT: a number that no row showed. */
 static int touch_identity(struct p2p_capture *capture, struct p2p_table *table,
-			  const struct p2p_touch *touch, int64_t number)
+			  const struct p2p_touch *touch, const struct p2p_value *key)
 {
+	bool lives;
+
 	if (table->generated_identity)
-		return row_of_number(capture, table, number);
+		return p2p_capture_row_of_number(capture, table, key->integer, &capture->key);
+	if (table->key_references)
+		return p2p_capture_key_identity(capture, table, key, &capture->key, &lives);
 	p2p_buf_reset(&capture->key);
 	p2p_buf_put(&capture->key, capture->touched.keys.data + touch->key, touch->key_len);
 	return p2p_buf_error(&capture->key);
+}
+
+/* A key with references: the row that showed it before this scan may be another than the one that
+ * shows it now. */
+static int touch_row_refs(struct p2p_capture *capture, struct p2p_table *table,
+			  const struct p2p_touch *touch, const struct touched_row *at)
+{
+	const uint8_t *old = capture->touched.keys.data + touch->old;
+	bool same;
+	int rc = 0;
+
+	if (at->there)
+		rc = touch_identity(capture, table, touch, at->key);
+	same = at->there && touch->old_len == capture->key.len &&
+	       memcmp(old, capture->key.data, touch->old_len) == 0;
+	if (!rc && touch->old_len && !same) {
+		p2p_buf_reset(&capture->key);
+		p2p_buf_put(&capture->key, old, touch->old_len);
+		rc = p2p_buf_error(&capture->key);
+		if (!rc)
+			rc = row_absent(capture, table, at->ordinal, at->number);
+		if (!rc && at->there)
+			rc = touch_identity(capture, table, touch, at->key);
+	}
+	if (rc || !at->there)
+		return rc;
+	return row_present(capture, table, at->ordinal, at->number);
+}
+
+static int touch_row(struct p2p_capture *capture, struct p2p_table *table,
+		     const struct p2p_touch *touch, const struct touched_row *at)
+{
+	int rc;
+
+	if (table->key_references)
+		return touch_row_refs(capture, table, touch, at);
+	rc = touch_identity(capture, table, touch, at->key);
+	if (rc == P2P_ENOENT)
+		rc = at->there ? row_new_identity(capture, table, touch, at->number) : 1;
+	if (rc)
+		return rc == 1 ? 0 : rc;
+	return at->there ? row_present(capture, table, at->ordinal, at->number)
+			 : row_absent(capture, table, at->ordinal, at->number);
+}
+
+static int touch_key(const struct p2p_capture *capture, const struct p2p_table *table,
+		     const struct p2p_touch *touch, struct p2p_value *key)
+{
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+
+	p2p_reader_init(&reader, capture->touched.keys.data + touch->key, touch->key_len);
+	p2p_identity_read(&reader, &identity);
+	p2p_require(!reader.failed); /* capture_scan.c wrote it */
+	memset(key, 0, sizeof(*key));
+	if (!table->generated_identity)
+		return p2p_identity_key_values(table, identity.key, identity.key_len, key);
+	key->type = P2P_INTEGER;
+	key->integer = identity.number;
+	return 0;
 }
 
 int p2p_capture_row(struct p2p_capture *capture, struct p2p_table *table,
 		    const struct p2p_touch *touch, p2p_ordinal ordinal)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	struct p2p_identity identity;
-	struct p2p_reader reader;
+	struct touched_row at = {.key = key, .ordinal = ordinal};
 	sqlite3_stmt *stmt = NULL;
-	int64_t number = 0;
-	bool there;
-	int rc = 0;
+	int rc = touch_key(capture, table, touch, key);
 
-	p2p_reader_init(&reader, capture->touched.keys.data + touch->key, touch->key_len);
-	p2p_identity_read(&reader, &identity);
-	p2p_require(!reader.failed); /* capture_scan.c wrote it */
-	memset(&key[0], 0, sizeof(key[0]));
 	capture->present = touch->present;
-	if (table->generated_identity) {
-		key[0].type = P2P_INTEGER;
-		key[0].integer = number = identity.number;
-	} else {
-		rc = p2p_identity_key_values(table, identity.key, identity.key_len, key);
-	}
 	if (!rc)
 		rc = p2p_store_app_row(capture->config.store, table, key, &stmt);
-	there = rc == 0;
-	if (there)
+	at.there = rc == 0;
+	if (at.there)
 		rc = row_hash(capture, table, key, stmt);
 	p2p_store_row_done(capture->config.store);
 	if (rc && rc != P2P_ENOENT)
 		return rc;
-	rc = touch_identity(capture, table, touch, number);
-	if (rc == P2P_ENOENT)
-		rc = there ? row_new_identity(capture, table, touch, number) : 1;
-	if (rc)
-		return rc == 1 ? 0 : rc;
-	return there ? row_present(capture, table, ordinal, number)
-		     : row_absent(capture, table, ordinal, number);
+	if (table->lone_number && key[0].type == P2P_INTEGER)
+		at.number = key[0].integer;
+	return touch_row(capture, table, touch, &at);
 }

@@ -17,10 +17,8 @@ struct scan {
 	bool more;
 };
 
-/* Encoded identity of a key, or, for tables with generated identity, of the number itself: it only
- * says which entries are of one row. */
-static int key_of_entry(struct p2p_capture *capture, const struct p2p_table *table,
-			const struct p2p_journal_entry *entry)
+int p2p_capture_entry_key(struct p2p_capture *capture, const struct p2p_table *table,
+			  const struct p2p_journal_entry *entry)
 {
 	struct p2p_identity identity;
 	int rc = 0;
@@ -59,7 +57,7 @@ static int scan_entry(void *ctx, const struct p2p_journal_entry *entry)
 		return 1;
 	}
 	scan->upto = entry->id;
-	rc = key_of_entry(capture, table, entry);
+	rc = p2p_capture_entry_key(capture, table, entry);
 	if (rc == P2P_IDENTITY_NULL_KEY) {
 		if (!capture->null_keys++)
 			p2p_log(capture->config.log, P2P_LOG_WARN, "crdt",
@@ -116,22 +114,44 @@ int p2p_capture_turn(struct p2p_capture *capture, int64_t ms, p2p_ordinal *out)
 
 /* --- scan ------------------------------------------------------------------------------------- */
 
-static int scan_rows(struct p2p_capture *capture)
+/* The turns of all, in the order of the journal. *out_rank: the greatest of a table. */
+static int scan_turns(struct p2p_capture *capture, uint32_t *out_rank)
 {
-	struct p2p_store *store = capture->config.store;
-	p2p_ordinal ordinal;
+	struct p2p_table *table = NULL;
+	uint32_t rank;
 	size_t i;
 	int rc = 0;
 
+	*out_rank = 0;
 	for (i = 0; i < capture->touched.count && !rc; i++) {
-		const struct p2p_touch *touch = &capture->touched.items[i];
+		struct p2p_touch *touch = &capture->touched.items[i];
 
-		rc = p2p_capture_turn(capture, touch->last_ms, &ordinal);
-		if (!rc)
-			rc = p2p_capture_row(capture,
-					     p2p_store_table_by_number(store, touch->table), touch,
-					     ordinal);
+		rc = p2p_capture_turn(capture, touch->last_ms, &touch->ordinal);
+		if (table && table->number == touch->table)
+			continue;
+		table = p2p_store_table_by_number(capture->config.store, touch->table);
+		rank = p2p_capture_rank(capture, table);
+		if (rank > *out_rank)
+			*out_rank = rank;
 	}
+	return rc;
+}
+
+static int scan_rows(struct p2p_capture *capture)
+{
+	uint32_t rank, last;
+	size_t i;
+	int rc = scan_turns(capture, &last);
+
+	for (rank = 0; rank <= last && !rc; rank++)
+		for (i = 0; i < capture->touched.count && !rc; i++) {
+			const struct p2p_touch *touch = &capture->touched.items[i];
+			struct p2p_table *table =
+				p2p_store_table_by_number(capture->config.store, touch->table);
+
+			if (!last || p2p_capture_rank(capture, table) == rank)
+				rc = p2p_capture_row(capture, table, touch, touch->ordinal);
+		}
 	return rc;
 }
 
@@ -145,12 +165,19 @@ int p2p_capture_scan(struct p2p_capture *capture, bool *out_more)
 	*out_more = false;
 	if (rc || max <= capture->position)
 		return rc;
+	capture->scan++;
+	capture->displaced_due |= capture->provisional > 0;
 	p2p_touched_clear(&capture->touched);
 	rc = p2p_store_journal_each(store, capture->position, max, scan_entry, &scan);
 	if (rc == 1)
 		rc = 0;
 	if (!rc && !scan.more)
 		scan.upto = max; /* entries of tables that are replicated no longer count too */
+	capture->slices = scan.more;
+	if (!scan.more)
+		capture->present_table = 0;
+	if (!rc)
+		rc = p2p_capture_keys(capture);
 	p2p_touched_sort(&capture->touched);
 	if (!rc)
 		rc = scan_rows(capture);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "crdt/doctor_private.h"
+#include "crdt/triggers.h"
 #include "proto/check.h"
 #include "proto/limits.h"
 #include "proto/mem.h"
@@ -306,26 +307,29 @@ static int checks(struct p2p_doctor *doctor, const struct p2p_table *table)
 			       "conflicts until somebody mends it");
 }
 
-static int triggers(struct p2p_doctor *doctor, const struct p2p_table *table)
+static bool may_be_replicated(void *ctx, const char *name)
 {
-	sqlite3_stmt *stmt = NULL;
-	int result = 0;
-	int rc = sqlite3_prepare_v2(doctor->db,
-				    "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND"
-				    " tbl_name = ?1 COLLATE NOCASE AND name NOT LIKE 'p2p\\_%'"
-				    " ESCAPE '\\' ORDER BY name",
-				    -1, &stmt, NULL);
+	const struct p2p_table *table = table_named(ctx, name);
 
-	if (rc == SQLITE_OK)
-		rc = sqlite3_bind_text(stmt, 1, table->name, -1, SQLITE_STATIC);
-	while (rc == SQLITE_OK && !result && sqlite3_step(stmt) == SQLITE_ROW)
-		result = p2p_doctor_tell(
-			doctor, table->name, P2P_FINDING_NOTE, "trigger", "",
-			"trigger %s runs where a row is written; what it does to replicated tables "
-			"comes to the others as rows",
-			(const char *)sqlite3_column_text(stmt, 0));
-	(void)sqlite3_finalize(stmt); /* what cannot be read is not told */
-	return result;
+	return table && table->state != P2P_TABLE_REFUSED;
+}
+
+static int tell_trigger(void *ctx, const struct p2p_trigger *trigger)
+{
+	enum p2p_finding_level level =
+		p2p_trigger_lossy(trigger) ? P2P_FINDING_WARN : P2P_FINDING_NOTE;
+
+	if (!trigger->replicated)
+		return 0;
+	if (trigger->verdict == P2P_TRIGGER_RUNS)
+		return p2p_doctor_tell(ctx, trigger->table, level, "trigger", "",
+				       "trigger %s runs for rows of other machines, too: what it "
+				       "writes stays on each of them",
+				       trigger->name);
+	return p2p_doctor_tell(ctx, trigger->table, level, "trigger", "",
+			       "trigger %s runs where a row is written, not for rows of other "
+			       "machines: %s",
+			       trigger->name, trigger->reason);
 }
 
 /* --- all of it ---------------------------------------------------------------------------------
@@ -349,7 +353,7 @@ static int look(struct p2p_doctor *doctor, const struct p2p_table *table)
 		rc = unique(doctor, table);
 	if (!rc)
 		rc = checks(doctor, table);
-	return rc ? rc : triggers(doctor, table);
+	return rc;
 }
 
 static int take(void *ctx, struct p2p_table *table)
@@ -409,6 +413,8 @@ int p2p_doctor(const char *path, int (*each)(void *ctx, const struct p2p_finding
 		rc = p2p_doctor_file(&doctor);
 	for (i = 0; i < doctor.count && !rc; i++)
 		rc = look(&doctor, &doctor.tables[i]);
+	if (!rc)
+		rc = p2p_triggers_survey(doctor.db, may_be_replicated, tell_trigger, &doctor);
 	for (i = 0; i < doctor.count; i++)
 		p2p_table_deinit(&doctor.tables[i]);
 	p2p_free(doctor.tables);

@@ -19,9 +19,9 @@ struct p2p_finding {
 	const char *advice; /* what to do, or "" */
 };
 
-/* Calls each for every finding, the file first, then table by table; texts are borrowed for the
- * call. A non-zero result of each ends it and is returned. P2P_ENOENT, P2P_ENOTDB, P2P_EBUSY,
- * P2P_EIO, P2P_ECORRUPT, P2P_ENOMEM. */
+/* Calls each for every finding, the file first, then table by table, then triggers; texts are
+ * borrowed for the call. A non-zero result of each ends it and is returned. P2P_ENOENT, P2P_ENOTDB,
+ * P2P_EBUSY, P2P_EIO, P2P_ECORRUPT, P2P_ENOMEM. */
 int p2p_doctor(const char *path, int (*each)(void *ctx, const struct p2p_finding *finding),
 	       void *ctx, struct p2p_error *err) P2P_MUST_CHECK;
 

@@ -20,6 +20,7 @@ static void overlay_row_free(struct p2p_overlay_row *row)
 	p2p_rowstate_deinit(&row->state);
 	p2p_free(row->ordinals);
 	p2p_free(row->counted);
+	p2p_free(row->refs);
 	p2p_free(row->key);
 	p2p_free(row);
 }
@@ -266,6 +267,28 @@ void p2p_overlay_uncount(struct p2p_overlay_row *row)
 	row->counted_count = 0;
 }
 
+void p2p_overlay_empty(struct p2p_overlay_row *row)
+{
+	p2p_rowstate_deinit(&row->state);
+	p2p_rowstate_init(&row->state);
+	p2p_free(row->ordinals);
+	p2p_free(row->refs);
+	row->ordinals = NULL;
+	row->refs = NULL;
+	row->renumbered = false;
+}
+
+int p2p_overlay_ref(struct p2p_overlay_row *row, uint32_t slot, enum p2p_overlay_ref ref)
+{
+	p2p_require(slot < row->state.cell_count);
+	if (!row->refs)
+		row->refs = p2p_calloc(row->state.cell_count, 1);
+	if (!row->refs)
+		return P2P_ENOMEM;
+	row->refs[slot] = (uint8_t)ref;
+	return 0;
+}
+
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots)
 {
 	uint32_t before = row->state.cell_count;
@@ -282,6 +305,14 @@ int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots)
 	if (!row->ordinals)
 		before = 0;
 	row->ordinals = ordinals;
+	if (row->refs && slots > before) {
+		uint8_t *refs = p2p_realloc(row->refs, slots);
+
+		if (!refs)
+			return P2P_ENOMEM;
+		memset(refs + before, 0, slots - before);
+		row->refs = refs;
+	}
 	memset(ordinals + before, 0, (slots - before) * sizeof(*ordinals));
 	rc = p2p_rowstate_resize(&row->state, slots);
 	return rc;

@@ -21,6 +21,8 @@ struct p2p_counted {
 	int64_t total;
 	uint64_t stamp; /* 0: not frozen yet */
 };
+/* A cell in `refs`: nothing new; it refers to the row that shows its number; it is loose. */
+enum p2p_overlay_ref { P2P_OVERLAY_REF_NONE, P2P_OVERLAY_REF_ROW, P2P_OVERLAY_REF_LOOSE };
 
 struct p2p_overlay_row {
 	struct p2p_overlay_row *next;	     /* chain by identity */
@@ -32,8 +34,10 @@ struct p2p_overlay_row {
 	struct p2p_identity identity; /* decoded; points into key */
 	struct p2p_rowstate state;    /* stamps of provisional cells are not set yet */
 	p2p_ordinal *ordinals;	      /* owned, one per slot: provisional change of that cell */
-	p2p_ordinal life;	      /* provisional birth or death */
-	struct p2p_counted *counted;  /* owned; of tables with counters */
+	uint8_t *refs; /* owned, one per slot, or NULL: what the fold says of a reference there */
+	uint32_t scan; /* that last found it in the application's table */
+	p2p_ordinal life;	     /* provisional birth or death */
+	struct p2p_counted *counted; /* owned; of tables with counters */
 	size_t counted_count;
 	uint64_t stored_length; /* causal length that the file has */
 	uint64_t frozen_length; /* causal length that is frozen or folded, and its clock: */
@@ -42,6 +46,8 @@ struct p2p_overlay_row {
 	int64_t number;	     /* claimed: generated identity */
 	int64_t shown;	     /* what the application's table shows, or showed at last */
 	bool mapped;	     /* is in the number chain */
+	bool in_file;	     /* the file has a state of it */
+	bool new_life;	     /* began since */
 	bool unpark;	     /* the application made a parked row visible again */
 	bool number_changed; /* tell the projection at fold */
 	bool renumbered;     /* was given another number, that it does not show yet */
@@ -88,6 +94,11 @@ int p2p_overlay_count(struct p2p_overlay_row *row,
 void p2p_overlay_count_frozen(struct p2p_overlay_row *row, uint32_t slot, uint64_t stamp);
 /* Another life. */
 void p2p_overlay_uncount(struct p2p_overlay_row *row);
+/* Sets refs of a slot; the row has it. P2P_ENOMEM. */
+int p2p_overlay_ref(struct p2p_overlay_row *row, uint32_t slot,
+		    enum p2p_overlay_ref ref) P2P_MUST_CHECK;
+/* A life ended: no cells, ordinals, refs. */
+void p2p_overlay_empty(struct p2p_overlay_row *row);
 /* Slots of state and ordinals. P2P_ENOMEM, P2P_ETOOBIG. */
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots) P2P_MUST_CHECK;
 

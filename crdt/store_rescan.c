@@ -5,6 +5,7 @@
 #include "crdt/apptable.h"
 #include "crdt/claimants.h"
 #include "crdt/counters.h"
+#include "crdt/refs_file.h"
 #include "crdt/store_private.h"
 #include "crdt/store_refs.h"
 #include "proto/check.h"
@@ -17,6 +18,7 @@ struct rescan {
 	struct p2p_table *table;
 	struct p2p_apptable app;
 	struct p2p_numbers numbers;
+	struct p2p_refs_file refs;
 	struct p2p_rowstate state;
 	struct p2p_buf key;   /* encoded identity */
 	struct p2p_buf bytes; /* of a key */
@@ -33,6 +35,8 @@ static int identity_of_row(struct rescan *scan, const struct p2p_value *key)
 	struct p2p_identity identity;
 	int rc;
 
+	if (scan->table->key_references)
+		return p2p_refs_key_identity(&scan->refs.refs, scan->table, key, &scan->key);
 	memset(&identity, 0, sizeof(identity));
 	p2p_buf_reset(&scan->key);
 	p2p_buf_reset(&scan->bytes);
@@ -157,12 +161,30 @@ static int forget_row(struct rescan *scan, const void *bytes, size_t len)
 	return rc;
 }
 
+/* The key under which the table shows a row. P2P_ENOENT: there is none. */
+static int key_of_known(struct rescan *scan, const void *bytes, size_t len, int64_t number,
+			struct p2p_value *key)
+{
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+
+	p2p_reader_init(&reader, bytes, len);
+	p2p_identity_read(&reader, &identity);
+	if (reader.failed)
+		return P2P_ECORRUPT;
+	memset(&key[0], 0, sizeof(key[0]));
+	key[0].type = P2P_INTEGER;
+	if (scan->table->generated_identity)
+		return p2p_numbers_shown(&scan->numbers, bytes, len, number, &key[0].integer);
+	if (scan->table->key_references)
+		return p2p_refs_key_values(&scan->refs.refs, scan->table, &identity, key);
+	return p2p_identity_key_values(scan->table, identity.key, identity.key_len, key);
+}
+
 /* Rows that are known and no longer in the table: their keys are journalled. */
 static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	struct p2p_identity identity;
-	struct p2p_reader reader;
 	sqlite3_stmt *row;
 	int rc;
 
@@ -170,15 +192,9 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 		return 0;
 	if (scan->state.flags & P2P_ROW_PARKED)
 		return scan->forget ? forget_row(scan, bytes, len) : 0;
-	p2p_reader_init(&reader, bytes, len);
-	p2p_identity_read(&reader, &identity);
-	if (reader.failed)
-		return P2P_ECORRUPT;
-	memset(&key[0], 0, sizeof(key[0]));
-	key[0].type = P2P_INTEGER;
-	rc = scan->table->generated_identity
-		     ? p2p_numbers_shown(&scan->numbers, bytes, len, number, &key[0].integer)
-		     : p2p_identity_key_values(scan->table, identity.key, identity.key_len, key);
+	rc = key_of_known(scan, bytes, len, number, key);
+	if (rc == P2P_ENOENT)
+		return 0; /* named by a row that is gone: nobody can say what it was */
 	if (!rc)
 		rc = p2p_store_app_row(scan->store, scan->table, key, &row);
 	p2p_store_row_done(scan->store);
@@ -249,6 +265,7 @@ static int scan_init(struct rescan *scan, struct p2p_store *store, struct p2p_ta
 	scan->table = table;
 	rc = p2p_apptable_init(&scan->app, store, table);
 	p2p_numbers_init(&scan->numbers, &scan->app, store->log);
+	p2p_refs_file_init(&scan->refs, store, store->log);
 	p2p_rowstate_init(&scan->state);
 	p2p_buf_init(&scan->key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&scan->bytes, P2P_RECORD_BYTES_MAX);
@@ -258,6 +275,7 @@ static int scan_init(struct rescan *scan, struct p2p_store *store, struct p2p_ta
 static void scan_deinit(struct rescan *scan)
 {
 	p2p_numbers_deinit(&scan->numbers);
+	p2p_refs_file_deinit(&scan->refs);
 	p2p_apptable_deinit(&scan->app);
 	p2p_rowstate_deinit(&scan->state);
 	p2p_buf_deinit(&scan->key);

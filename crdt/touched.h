@@ -12,7 +12,10 @@ struct p2p_touch {
 	size_t key;	/* offset of the encoded identity in keys */
 	size_t key_len;
 	int64_t first_id, first_ms, last_id, last_ms;
-	bool present; /* the first entry: was there when the table was enabled */
+	size_t old, old_len; /* identity of the row that showed a key with references; len 0: none
+				did */
+	uint32_t ordinal;    /* turn */
+	bool present;	     /* the first entry: was there when the table was enabled */
 };
 
 struct p2p_touched {

@@ -139,25 +139,24 @@ void p2p_triggers_failed(struct p2p_store *store, const struct p2p_table *table,
 
 static void guard_function(sqlite3_context *context, int count, sqlite3_value **values)
 {
-	const struct p2p_store *store = sqlite3_user_data(context);
+	const struct p2p_triggers *triggers = sqlite3_user_data(context);
 
 	(void)count;
 	(void)values;
-	sqlite3_result_int(context, store->triggers && store->triggers->running);
+	sqlite3_result_int(context, triggers->running);
 }
 
 /* --- copies ---------------------------------------------------------------------------------- */
 
-static int sql_step(struct p2p_store *store, struct p2p_buf *sql)
+static int sql_step(const struct p2p_triggers *triggers, struct p2p_buf *sql)
 {
 	p2p_buf_put_u8(sql, 0);
 	if (p2p_buf_error(sql))
 		return SQLITE_NOMEM;
-	return sqlite3_exec(store->db, (const char *)sql->data, NULL, NULL, NULL);
+	return sqlite3_exec(triggers->db, (const char *)sql->data, NULL, NULL, NULL);
 }
 
-int p2p_trigger_copy(struct p2p_store *store, struct p2p_triggers *triggers,
-		     struct p2p_trigger_entry *entry)
+int p2p_trigger_copy(struct p2p_triggers *triggers, struct p2p_trigger_entry *entry)
 {
 	struct p2p_buf sql;
 	int rc;
@@ -167,7 +166,7 @@ int p2p_trigger_copy(struct p2p_store *store, struct p2p_triggers *triggers,
 			       (unsigned long long)(entry - triggers->entries));
 	p2p_buf_init(&sql, P2P_RECORD_BYTES_MAX);
 	p2p_trigger_text_copy(&sql, &entry->text, entry->copy, P2P_TRIGGER_GUARD);
-	rc = sql_step(store, &sql);
+	rc = sql_step(triggers, &sql);
 	p2p_buf_deinit(&sql);
 	if (rc == SQLITE_OK) {
 		triggers->copies++;
@@ -175,13 +174,13 @@ int p2p_trigger_copy(struct p2p_store *store, struct p2p_triggers *triggers,
 	}
 	entry->copy[0] = 0;
 	if (!p2p_triggers_may_fail(rc))
-		return p2p_store_error(store, rc, NULL, "copy a trigger of");
+		return p2p_store_code(rc);
 	p2p_trigger_reason(&entry->trigger, P2P_TRIGGER_UNKNOWN, "it cannot be compiled here: %s",
-			   sqlite3_errmsg(store->db));
+			   sqlite3_errmsg(triggers->db));
 	return 0;
 }
 
-static int copy_drop(struct p2p_store *store, const char *name)
+static int copy_drop(const struct p2p_triggers *triggers, const char *name)
 {
 	struct p2p_buf sql;
 	int rc;
@@ -189,19 +188,18 @@ static int copy_drop(struct p2p_store *store, const char *name)
 	p2p_buf_init(&sql, 4096);
 	p2p_sql_text(&sql, "DROP TRIGGER IF EXISTS temp.");
 	p2p_sql_name(&sql, name);
-	rc = sql_step(store, &sql);
+	rc = sql_step(triggers, &sql);
 	p2p_buf_deinit(&sql);
-	return rc == SQLITE_OK ? 0 : p2p_store_error(store, rc, NULL, "drop the copy in");
+	return rc == SQLITE_OK ? 0 : p2p_store_code(rc);
 }
 
-int p2p_trigger_uncopy(struct p2p_store *store, struct p2p_triggers *triggers,
-		       struct p2p_trigger_entry *entry)
+int p2p_trigger_uncopy(struct p2p_triggers *triggers, struct p2p_trigger_entry *entry)
 {
 	int rc;
 
 	if (!entry->copy[0])
 		return 0;
-	rc = copy_drop(store, entry->copy);
+	rc = copy_drop(triggers, entry->copy);
 	entry->copy[0] = 0;
 	triggers->copies--;
 	return rc;
@@ -209,13 +207,13 @@ int p2p_trigger_uncopy(struct p2p_store *store, struct p2p_triggers *triggers,
 
 /* The first copy that is there, and is no orphan of a table that is gone: such a one cannot be
  * dropped, and fires again when its table is back; then, the schema having moved, it is dropped. */
-static int copy_first(struct p2p_store *store, const char *after, struct p2p_buf *out)
+static int copy_first(const struct p2p_triggers *triggers, const char *after, struct p2p_buf *out)
 {
 	static const char query[] = "SELECT min(name) FROM sqlite_temp_schema"
 				    " WHERE type = 'trigger' AND name > ?1"
 				    " AND substr(name, 1, 10) = '" COPY_PREFIX "'";
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db, query, -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(triggers->db, query, -1, &stmt, NULL);
 	const char *name;
 
 	p2p_buf_reset(out);
@@ -230,10 +228,10 @@ static int copy_first(struct p2p_store *store, const char *after, struct p2p_buf
 		rc = p2p_buf_error(out) ? SQLITE_NOMEM : SQLITE_OK;
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return rc == SQLITE_OK ? 0 : p2p_store_error(store, rc, NULL, "look for copies in");
+	return rc == SQLITE_OK ? 0 : p2p_store_code(rc);
 }
 
-static int copies_drop(struct p2p_store *store)
+static int copies_drop(const struct p2p_triggers *triggers)
 {
 	struct p2p_buf name;
 	char last[P2P_TRIGGER_NAME_BYTES] = "";
@@ -241,12 +239,12 @@ static int copies_drop(struct p2p_store *store)
 
 	p2p_buf_init(&name, sizeof(last));
 	do {
-		rc = copy_first(store, last, &name);
+		rc = copy_first(triggers, last, &name);
 		if (rc)
 			break;
 		(void)sqlite3_snprintf((int)sizeof(last), last, "%s", (const char *)name.data);
 		if (last[0])
-			rc = copy_drop(store, last);
+			rc = copy_drop(triggers, last);
 	} while (!rc && last[0]); /* names grow */
 	p2p_buf_deinit(&name);
 	return rc;
@@ -269,7 +267,7 @@ static int version_read(struct p2p_store *store, enum p2p_store_sql which, int64
 	return rc;
 }
 
-static int entry_add(struct p2p_store *store, struct p2p_triggers *triggers, sqlite3_stmt *stmt)
+static int entry_add(struct p2p_triggers *triggers, sqlite3_stmt *stmt)
 {
 	const char *name = (const char *)sqlite3_column_text(stmt, 0);
 	const char *table = (const char *)sqlite3_column_text(stmt, 1);
@@ -294,27 +292,27 @@ static int entry_add(struct p2p_store *store, struct p2p_triggers *triggers, sql
 	entry->sql = p2p_strdup(sql);
 	if (!entry->trigger.name || !entry->trigger.table || !entry->sql)
 		return P2P_ENOMEM;
-	entry->trigger.replicated = p2p_store_table_by_name(store, table) != NULL;
+	entry->trigger.replicated = triggers->replicated(triggers->ctx, table);
 	return 0;
 }
 
-static int entries_read(struct p2p_store *store, struct p2p_triggers *triggers)
+static int entries_read(struct p2p_triggers *triggers)
 {
 	static const char query[] =
 		"SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
 		" AND name NOT LIKE 'p2p\\_%' ESCAPE '\\' AND sql IS NOT NULL ORDER BY rowid";
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db, query, -1, &stmt, NULL), result = 0;
+	int rc = sqlite3_prepare_v2(triggers->db, query, -1, &stmt, NULL), result = 0;
 
 	while (rc == SQLITE_OK && !result) {
 		rc = sqlite3_step(stmt);
 		if (rc != SQLITE_ROW)
 			break;
 		rc = SQLITE_OK;
-		result = entry_add(store, triggers, stmt);
+		result = entry_add(triggers, stmt);
 	}
 	if (!result && rc != SQLITE_DONE)
-		result = p2p_store_error(store, rc, NULL, "read the triggers of");
+		result = p2p_store_code(rc);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
 	return result;
 }
@@ -333,27 +331,52 @@ static void entries_tell(struct p2p_store *store, const struct p2p_triggers *tri
 	}
 }
 
-static int refresh(struct p2p_store *store, struct p2p_triggers *triggers)
+static int refresh(struct p2p_triggers *triggers)
 {
 	bool copied = triggers->generation > 0;
 	int rc, sql;
 
 	entries_clear(triggers);
 	/* this reads the schema anew, so that copies of tables that are back can be dropped */
-	rc = entries_read(store, triggers);
+	rc = entries_read(triggers);
 	if (!rc && copied)
-		rc = copies_drop(store);
+		rc = copies_drop(triggers);
 	if (rc || !triggers->count)
 		return rc;
 	if (!triggers->guarded) {
-		sql = sqlite3_create_function_v2(store->db, "p2p_merging", 0, SQLITE_UTF8, store,
-						 guard_function, NULL, NULL, NULL);
+		sql = sqlite3_create_function_v2(triggers->db, "p2p_merging", 0, SQLITE_UTF8,
+						 triggers, guard_function, NULL, NULL, NULL);
 		if (sql != SQLITE_OK)
-			return p2p_store_error(store, sql, NULL, "prepare");
+			return p2p_store_code(sql);
 		triggers->guarded = true;
 	}
 	triggers->generation++;
-	return p2p_triggers_judge(store, triggers);
+	return p2p_triggers_judge(triggers);
+}
+
+static bool store_replicates(void *ctx, const char *table)
+{
+	return p2p_store_table_by_name(ctx, table) != NULL;
+}
+
+int p2p_triggers_survey(struct sqlite3 *db, bool (*replicated)(void *ctx, const char *table),
+			int (*each)(void *ctx, const struct p2p_trigger *trigger), void *ctx)
+{
+	struct p2p_triggers triggers = {.db = db, .replicated = replicated, .ctx = ctx};
+	size_t i;
+	int rc = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+
+	rc = rc == SQLITE_OK ? refresh(&triggers) : p2p_store_code(rc);
+	if (!rc)
+		rc = copies_drop(&triggers);
+	for (i = 0; i < triggers.count && !rc; i++)
+		rc = each(ctx, &triggers.entries[i].trigger);
+	entries_clear(&triggers);
+	p2p_free(triggers.entries);
+	/* its data ends here; what fails leaves a function that nothing calls */
+	(void)sqlite3_create_function_v2(db, "p2p_merging", 0, SQLITE_UTF8, NULL, NULL, NULL, NULL,
+					 NULL);
+	return rc;
 }
 
 int p2p_triggers_refresh(struct p2p_store *store)
@@ -366,6 +389,9 @@ int p2p_triggers_refresh(struct p2p_store *store)
 		triggers = store->triggers = p2p_calloc(1, sizeof(*triggers));
 		if (!triggers)
 			return P2P_ENOMEM;
+		triggers->db = store->db;
+		triggers->replicated = store_replicates;
+		triggers->ctx = store;
 	}
 	rc = version_read(store, P2P_SQL_SCHEMA_VERSION, &version);
 	/* a rollback takes copies back that were made in its transaction */
@@ -374,7 +400,7 @@ int p2p_triggers_refresh(struct p2p_store *store)
 	if (rc || (triggers->known && version == triggers->version &&
 		   temp == triggers->temp_version && triggers->table_count == store->table_count))
 		return rc;
-	rc = refresh(store, triggers);
+	rc = refresh(triggers);
 	if (!rc && triggers->copies)
 		rc = version_read(store, P2P_SQL_TEMP_VERSION, &triggers->temp_version);
 	if (rc) {

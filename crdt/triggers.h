@@ -45,6 +45,12 @@ int p2p_triggers_refresh(struct p2p_store *store) P2P_MUST_CHECK;
 size_t p2p_triggers_count(const struct p2p_store *store);
 const struct p2p_trigger *p2p_triggers_at(const struct p2p_store *store, size_t index);
 
+/* The same for a connection of its own that only reads, and tables that may be replicated: what
+ * would be. Its triggers are off from then on. A non-zero result of each is returned. */
+int p2p_triggers_survey(struct sqlite3 *db, bool (*replicated)(void *ctx, const char *table),
+			int (*each)(void *ctx, const struct p2p_trigger *trigger),
+			void *ctx) P2P_MUST_CHECK;
+
 /* Events of a table on which triggers run, P2P_SQL_* or-ed. */
 unsigned p2p_triggers_events(const struct p2p_store *store, const struct p2p_table *table);
 /* Between these, writes of this connection fire them. */

@@ -26,7 +26,7 @@ void p2p_trigger_reason(struct p2p_trigger *trigger, enum p2p_trigger_verdict ve
 /* --- what it writes -------------------------------------------------------------------------- */
 
 struct listener {
-	struct p2p_store *store;
+	const struct p2p_triggers *triggers;
 	struct p2p_trigger_entry *entry;
 	bool failed; /* no memory */
 };
@@ -58,8 +58,8 @@ static void listener_add(struct listener *listener, const char *table, enum p2p_
 	}
 	at = &entry->writes[entry->write_count];
 	at->event = event;
-	at->replicated =
-		table_is_ours(table) || p2p_store_table_by_name(listener->store, table) != NULL;
+	at->replicated = table_is_ours(table) ||
+			 listener->triggers->replicated(listener->triggers->ctx, table);
 	at->table = p2p_strdup(table);
 	if (at->table)
 		entry->write_count++;
@@ -87,13 +87,13 @@ static int listen(void *ctx, int action, const char *table, const char *column, 
 }
 
 /* " SET a=NULL,b=NULL": whatever columns an UPDATE trigger names, it fires. */
-static int sql_set_all(struct p2p_store *store, struct p2p_buf *sql, const char *table)
+static int sql_set_all(const struct p2p_triggers *triggers, struct p2p_buf *sql, const char *table)
 {
 	static const char query[] = "SELECT name FROM pragma_table_xinfo(?1, 'main')"
 				    " WHERE hidden = 0";
 	const char *separator = " SET ", *name;
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db, query, -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(triggers->db, query, -1, &stmt, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_text(stmt, 1, table, -1, SQLITE_STATIC);
@@ -110,7 +110,7 @@ static int sql_set_all(struct p2p_store *store, struct p2p_buf *sql, const char 
 }
 
 /* A statement that fires the trigger; it is compiled, never run. */
-static int sql_fire(struct p2p_store *store, struct p2p_buf *sql,
+static int sql_fire(const struct p2p_triggers *triggers, struct p2p_buf *sql,
 		    const struct p2p_trigger_entry *entry)
 {
 	int rc = SQLITE_DONE;
@@ -122,7 +122,7 @@ static int sql_fire(struct p2p_store *store, struct p2p_buf *sql,
 	if (entry->text.event == P2P_SQL_INSERT)
 		p2p_sql_text(sql, " DEFAULT VALUES");
 	else if (entry->text.event == P2P_SQL_UPDATE)
-		rc = sql_set_all(store, sql, entry->trigger.table);
+		rc = sql_set_all(triggers, sql, entry->trigger.table);
 	return rc;
 }
 
@@ -133,27 +133,26 @@ static void writes_clear(struct p2p_trigger_entry *entry)
 }
 
 /* Compiles it; what cannot be here is unknown and has no copy any more. */
-static int entry_compile(struct p2p_store *store, struct p2p_triggers *triggers,
-			 struct p2p_trigger_entry *entry)
+static int entry_compile(struct p2p_triggers *triggers, struct p2p_trigger_entry *entry)
 {
-	struct listener listener = {store, entry, false};
+	struct listener listener = {triggers, entry, false};
 	sqlite3_stmt *stmt = NULL;
 	struct p2p_buf sql;
 	int rc;
 
 	writes_clear(entry);
-	rc = p2p_trigger_copy(store, triggers, entry);
+	rc = p2p_trigger_copy(triggers, entry);
 	if (rc || !entry->copy[0])
 		return rc;
 	p2p_buf_init(&sql, P2P_RECORD_BYTES_MAX);
-	rc = sql_fire(store, &sql, entry);
+	rc = sql_fire(triggers, &sql, entry);
 	if (rc == SQLITE_DONE && p2p_buf_error(&sql))
 		rc = SQLITE_NOMEM;
 	if (rc == SQLITE_DONE) {
-		(void)sqlite3_set_authorizer(store->db, listen, &listener); /* cannot fail */
-		rc = sqlite3_prepare_v2(store->db, (const char *)sql.data, (int)sql.len, &stmt,
+		(void)sqlite3_set_authorizer(triggers->db, listen, &listener); /* cannot fail */
+		rc = sqlite3_prepare_v2(triggers->db, (const char *)sql.data, (int)sql.len, &stmt,
 					NULL);
-		(void)sqlite3_set_authorizer(store->db, NULL, NULL);
+		(void)sqlite3_set_authorizer(triggers->db, NULL, NULL);
 	}
 	p2p_buf_deinit(&sql);
 	(void)sqlite3_finalize(stmt); /* never stepped */
@@ -163,15 +162,15 @@ static int entry_compile(struct p2p_store *store, struct p2p_triggers *triggers,
 	if (rc == SQLITE_OK)
 		return 0;
 	if (!p2p_triggers_may_fail(rc))
-		return p2p_store_error(store, rc, NULL, "compile a trigger of");
+		return p2p_store_code(rc);
 	p2p_trigger_reason(&entry->trigger, P2P_TRIGGER_UNKNOWN, "it cannot be compiled here: %s",
-			   sqlite3_errmsg(store->db));
-	return p2p_trigger_uncopy(store, triggers, entry);
+			   sqlite3_errmsg(triggers->db));
+	return p2p_trigger_uncopy(triggers, entry);
 }
 
 /* Views first: who writes to one needs its INSTEAD OF triggers. So whoever could not be compiled is
  * tried again while others can. */
-static int entries_compile(struct p2p_store *store, struct p2p_triggers *triggers)
+static int entries_compile(struct p2p_triggers *triggers)
 {
 	bool progress = true;
 	size_t i;
@@ -184,7 +183,7 @@ static int entries_compile(struct p2p_store *store, struct p2p_triggers *trigger
 
 			if (entry->compiled || !entry->text.body)
 				continue;
-			rc = entry_compile(store, triggers, entry);
+			rc = entry_compile(triggers, entry);
 			progress |= entry->compiled && entry->text.instead;
 		}
 	}
@@ -200,13 +199,13 @@ static const char *const word_on_rollback[] = {"ON", "CONFLICT", "ROLLBACK"};
 static const char *const word_on_fail[] = {"ON", "CONFLICT", "FAIL"};
 
 /* A constraint of a table that is written undoes more than the statement. */
-static int table_refuses(struct p2p_store *store, const char *table, bool *out)
+static int table_refuses(const struct p2p_triggers *triggers, const char *table, bool *out)
 {
 	static const char query[] = "SELECT sql FROM main.sqlite_schema WHERE type = 'table'"
 				    " AND name = ?1 COLLATE NOCASE";
 	sqlite3_stmt *stmt = NULL;
 	const char *sql;
-	int rc = sqlite3_prepare_v2(store->db, query, -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(triggers->db, query, -1, &stmt, NULL);
 
 	*out = false;
 	if (rc == SQLITE_OK)
@@ -220,10 +219,11 @@ static int table_refuses(struct p2p_store *store, const char *table, bool *out)
 		rc = SQLITE_DONE;
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return rc == SQLITE_DONE ? 0 : p2p_store_error(store, rc, NULL, "read a table's text in");
+	return rc == SQLITE_DONE ? 0 : p2p_store_code(rc);
 }
 
-static int entry_refuses(struct p2p_store *store, struct p2p_trigger_entry *entry, bool *out)
+static int entry_refuses(const struct p2p_triggers *triggers, struct p2p_trigger_entry *entry,
+			 bool *out)
 {
 	size_t i;
 	int rc = 0;
@@ -232,18 +232,18 @@ static int entry_refuses(struct p2p_store *store, struct p2p_trigger_entry *entr
 	       p2p_sqltext_has(entry->sql, word_or_rollback, 2) ||
 	       p2p_sqltext_has(entry->sql, word_or_fail, 2);
 	for (i = 0; i < entry->write_count && !*out && !rc; i++)
-		rc = table_refuses(store, entry->writes[i].table, out);
+		rc = table_refuses(triggers, entry->writes[i].table, out);
 	return rc;
 }
 
 /* By what it writes itself. */
-static int entry_judge(struct p2p_store *store, struct p2p_trigger_entry *entry)
+static int entry_judge(const struct p2p_triggers *triggers, struct p2p_trigger_entry *entry)
 {
 	struct p2p_trigger *trigger = &entry->trigger;
 	const char *rows = NULL, *local = NULL;
 	bool refuses;
 	size_t i;
-	int rc = entry_refuses(store, entry, &refuses);
+	int rc = entry_refuses(triggers, entry, &refuses);
 
 	for (i = 0; i < entry->write_count; i++) {
 		if (entry->writes[i].replicated)
@@ -322,7 +322,7 @@ static int entries_stop(struct p2p_triggers *triggers)
 	return 0;
 }
 
-int p2p_triggers_judge(struct p2p_store *store, struct p2p_triggers *triggers)
+int p2p_triggers_judge(struct p2p_triggers *triggers)
 {
 	size_t i;
 	int rc;
@@ -336,7 +336,7 @@ int p2p_triggers_judge(struct p2p_store *store, struct p2p_triggers *triggers)
 			p2p_trigger_reason(&entry->trigger, P2P_TRIGGER_UNKNOWN,
 					   "its text is not understood");
 	}
-	rc = entries_compile(store, triggers);
+	rc = entries_compile(triggers);
 	for (i = 0; i < triggers->count && !rc; i++) {
 		struct p2p_trigger_entry *entry = &triggers->entries[i];
 
@@ -344,7 +344,7 @@ int p2p_triggers_judge(struct p2p_store *store, struct p2p_triggers *triggers)
 			p2p_free(entry->trigger.reason); /* of an earlier try */
 			entry->trigger.reason = NULL;
 			entry->trigger.verdict = P2P_TRIGGER_RUNS;
-			rc = entry_judge(store, entry);
+			rc = entry_judge(triggers, entry);
 		} else if (!entry->trigger.reason) {
 			rc = P2P_ENOMEM;
 		}
@@ -353,6 +353,6 @@ int p2p_triggers_judge(struct p2p_store *store, struct p2p_triggers *triggers)
 		rc = entries_stop(triggers);
 	for (i = 0; i < triggers->count && !rc; i++)
 		if (triggers->entries[i].trigger.verdict != P2P_TRIGGER_RUNS)
-			rc = p2p_trigger_uncopy(store, triggers, &triggers->entries[i]);
+			rc = p2p_trigger_uncopy(triggers, &triggers->entries[i]);
 	return rc;
 }

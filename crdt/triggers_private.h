@@ -26,6 +26,9 @@ struct p2p_trigger_entry {
 };
 
 struct p2p_triggers {
+	struct sqlite3 *db; /* borrowed */
+	bool (*replicated)(void *ctx, const char *table);
+	void *ctx;
 	struct p2p_trigger_entry *entries; /* owned */
 	size_t count, cap;
 	size_t copies; /* in the temp schema */
@@ -41,10 +44,9 @@ struct p2p_triggers {
 void p2p_trigger_reason(struct p2p_trigger *trigger, enum p2p_trigger_verdict verdict,
 			const char *fmt, ...) P2P_PRINTF(3, 4);
 /* Copies, compiles and judges all entries; what does not run has no copy afterwards. */
-int p2p_triggers_judge(struct p2p_store *store, struct p2p_triggers *triggers) P2P_MUST_CHECK;
-int p2p_trigger_copy(struct p2p_store *store, struct p2p_triggers *triggers,
-		     struct p2p_trigger_entry *entry) P2P_MUST_CHECK;
-int p2p_trigger_uncopy(struct p2p_store *store, struct p2p_triggers *triggers,
+int p2p_triggers_judge(struct p2p_triggers *triggers) P2P_MUST_CHECK;
+int p2p_trigger_copy(struct p2p_triggers *triggers, struct p2p_trigger_entry *entry) P2P_MUST_CHECK;
+int p2p_trigger_uncopy(struct p2p_triggers *triggers,
 		       struct p2p_trigger_entry *entry) P2P_MUST_CHECK;
 
 #endif

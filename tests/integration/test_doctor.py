@@ -19,6 +19,9 @@ INSERT INTO album VALUES (1, 'a'), (2, 'b');
 INSERT INTO track VALUES (10, 1, 'x'), (11, 7, 'dangles');
 INSERT INTO review VALUES (1, 1, 5), (2, 2, 3);
 INSERT INTO tag VALUES (NULL, 900), ('t', 901);
+CREATE TRIGGER counted AFTER INSERT ON review BEGIN UPDATE album SET title = title || '*' WHERE id = new.album_id; END;
+CREATE TRIGGER both AFTER DELETE ON review BEGIN DELETE FROM tag; INSERT INTO log VALUES ('gone'); END;
+CREATE TRIGGER calls AFTER DELETE ON review BEGIN INSERT INTO log SELECT of_the_application(old.id); END;
 """
 
 
@@ -45,7 +48,10 @@ def every_table_gets_what_will_happen_and_why(world):
     has(found, "track", "unique", "note", "album, name")
     has(found, "review", "reference", "warn", "--ref review.album_id=album")
     has(found, "review", "check", "note")
-    has(found, "review", "trigger", "note", "heard")
+    has(found, "review", "trigger", "note", "heard", "rows of other machines, too")
+    has(found, "review", "trigger", "note", "counted", "album")
+    has(found, "review", "trigger", "warn", "both", "split it in two")
+    has(found, "review", "trigger", "warn", "calls", "of_the_application")
     has(found, "tag", "identity", "note", "name are one row")
     has(found, "tag", "identity", "warn", "NULL")
     has(found, "log", "refused", "warn", "PRIMARY KEY")

@@ -1,5 +1,4 @@
 /* The rules, tried on the twin alone and on the product: projection [HISTORIES] [SEED] [MODE]
- * [whole]
  *
  * Two to four replicas whose applications write only through the tables that they show (with
  * keys, UNIQUE constraints, foreign keys, a counter), some of them without foreign keys. Each makes
@@ -34,7 +33,6 @@ enum mode { RULES, PRODUCT, ORDERS };
 
 struct world {
 	enum mode mode;
-	bool whole; /* the product's tables, too, have a counter */
 	struct product product;
 
 	struct kit_mesh mesh;
@@ -489,8 +487,6 @@ static void world_init(struct world *world)
 
 	kit_mesh_init(&world->mesh);
 	memcpy(tables, sheet_tables, sizeof(tables));
-	if (!world->whole) /* the product does not merge them yet */
-		tables[WARE].counters = 0;
 	for (t = 0; t < SHEET_TABLES; t++) {
 		(void)kit_mesh_counting(&world->mesh, tables[t].name, tables[t].generated,
 					sheet_columns[t], tables[t].column_count,
@@ -518,7 +514,6 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc > 3)
 		world->mode = strcmp(argv[3], "orders") == 0 ? ORDERS : PRODUCT;
-	world->whole = world->mode == RULES || (argc > 4 && strcmp(argv[4], "whole") == 0);
 	world_init(world);
 	for (i = 0; i < histories; i++)
 		history(world, seed + i);

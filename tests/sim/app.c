@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/property/sheet.h"
 #include "tests/sim/sim.h"
 
 const char sim_schema[] =
@@ -17,6 +18,14 @@ const char sim_schema[] =
 	"CREATE TABLE ledger(id TEXT PRIMARY KEY, who INTEGER, n INTEGER) WITHOUT ROWID;";
 
 struct sim_host *sim_app_current;
+
+const char *sim_schema_constraints(void)
+{
+	static char schema[4096];
+
+	(void)snprintf(schema, sizeof(schema), "%s%s", sim_schema, sheet_sql);
+	return schema;
+}
 
 static uint64_t pick(struct sim_host *host, uint64_t below)
 {
@@ -33,7 +42,11 @@ void sim_app_open(struct sim_host *host)
 				 ? "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
 				 : "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
 			 NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_busy_timeout(host->app, 100) != SQLITE_OK) {
+	    sqlite3_busy_timeout(host->app, 100) != SQLITE_OK ||
+	    /* many applications never turn them on */
+	    sqlite3_exec(host->app,
+			 host->index % 3 ? "PRAGMA foreign_keys = ON" : "PRAGMA foreign_keys = OFF",
+			 NULL, NULL, NULL) != SQLITE_OK) {
 		/* a disk that fails: the next write tries again */
 		(void)sqlite3_close(host->app);
 		host->app = NULL;
@@ -200,6 +213,10 @@ static void statement(struct sim_host *host, char *out, size_t size)
 						user_statement, card_statement};
 	struct pieces pieces;
 
+	if (host->sim->plan.constraints && pick(host, 4)) {
+		sheet_statement(&host->app_random, out, size);
+		return;
+	}
 	pieces_draw(host, &pieces);
 	kinds[pick(host, COUNT(kinds))](&pieces, out, size);
 }
@@ -260,7 +277,7 @@ static int ledger_row(struct sim_host *host, uint64_t n)
 
 static int write_some(struct sim_host *host, uint64_t n)
 {
-	char sql[300];
+	char sql[SHEET_SQL_BYTES];
 	uint64_t count = pick(host, 8) == 0 ? 20 : 1 + pick(host, 4), i;
 	int rc = run(host, pick(host, 2) ? "BEGIN" : "BEGIN IMMEDIATE");
 

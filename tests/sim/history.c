@@ -7,10 +7,12 @@
 #include "node/node.h"
 #include "node/session.h"
 #include "tests/property/compare.h"
+#include "tests/property/sheet.h"
 #include "tests/sim/sim.h"
 #include "tests/support/statetext.h"
 
-enum { WORD, ITEM, PAIR, USER, CARD, LEDGER, TABLES };
+enum { SIM_WORD, SIM_ITEM, SIM_PAIR, SIM_USER, SIM_CARD, SIM_LEDGER, SIM_TABLES };
+#define TABLES_MAX (SIM_TABLES + SHEET_TABLES)
 
 /* A changeset's body stays until the twin is done: it borrows from it. */
 struct body {
@@ -21,16 +23,33 @@ struct body {
 struct history {
 	struct sim *sim;
 	struct p2p_replica *replica; /* of the host whose history it is */
-	struct twin_table tables[TABLES];
+	struct twin_table tables[TABLES_MAX];
+	size_t table_count;
 	struct twin twin;
 	struct body *bodies;
 	struct kit_key *keys;
 	size_t key_count, key_cap;
 };
 
+/* Ids of tables; parents have moved. */
+static void history_tables(struct history *history)
+{
+	struct p2p_store *store = p2p_replica_store(history->replica);
+	size_t i, f;
+
+	for (i = 0; i < history->table_count; i++) {
+		struct twin_table *table = &history->tables[i];
+
+		table->id = p2p_store_table_by_name(store, table->name)->id;
+		table->counters = 0; /* none is named when the mesh is made */
+		for (f = 0; i >= SIM_TABLES && f < TWIN_FOREIGN_MAX; f++)
+			table->foreign[f].parent += SIM_TABLES;
+	}
+}
+
 static void history_init(struct history *history, struct sim *sim, size_t host)
 {
-	static const struct twin_table tables[TABLES] = {
+	static const struct twin_table tables[SIM_TABLES] = {
 		{.name = "word", .column_count = 4, .key_count = 2},
 		{.name = "item", .generated = true, .column_count = 3, .key_count = 1},
 		{.name = "pair", .column_count = 2, .key_count = 2},
@@ -45,19 +64,17 @@ static void history_init(struct history *history, struct sim *sim, size_t host)
 		 .uniques = {{.columns = 1u << 1}}},
 		{.name = "ledger", .column_count = 3, .key_count = 1},
 	};
-	size_t i;
 
 	memset(history, 0, sizeof(*history));
 	history->sim = sim;
 	history->replica = sim->hosts[host].node->replica;
+	history->table_count = SIM_TABLES + (sim->plan.constraints ? SHEET_TABLES : 0);
 	memcpy(history->tables, tables, sizeof(tables));
-	history->tables[WORD].defaults[3] = kit_text("none");
-	history->tables[ITEM].defaults[2] = kit_text("b");
-	for (i = 0; i < TABLES; i++)
-		history->tables[i].id = p2p_store_table_by_name(p2p_replica_store(history->replica),
-								history->tables[i].name)
-						->id;
-	twin_init(&history->twin, history->tables, TABLES);
+	memcpy(history->tables + SIM_TABLES, sheet_tables, sizeof(sheet_tables));
+	history->tables[SIM_WORD].defaults[3] = kit_text("none");
+	history->tables[SIM_ITEM].defaults[2] = kit_text("b");
+	history_tables(history);
+	twin_init(&history->twin, history->tables, history->table_count);
 }
 
 static void history_deinit(struct history *history)
@@ -102,12 +119,12 @@ static uint32_t table_of(const struct history *history, const struct p2p_id *id)
 {
 	uint32_t i;
 
-	for (i = 0; i < TABLES; i++)
+	for (i = 0; i < history->table_count; i++)
 		if (p2p_id_cmp(&history->tables[i].id, id) == 0)
 			return i;
 	if (!history->sim->hostile)
 		sim_fail(history->sim, "history: a record of an unknown table");
-	return TABLES; /* it waits */
+	return TABLES_MAX; /* it waits */
 }
 
 /* What the liar writes for a later version: cells, or the whole record, wait. false: all of it. */
@@ -115,11 +132,11 @@ static bool keep_known(const struct history *history, uint32_t table, struct p2p
 {
 	size_t i, kept = 0;
 
-	if (table == TABLES ||
+	if (table == TABLES_MAX ||
 	    history->tables[table].generated != (record->identity.kind != P2P_IDENTITY_KEY))
 		return false;
 	for (i = 0; i < record->cell_count; i++)
-		if (record->cells[i].tag == P2P_CELL_VALUE)
+		if (table >= SIM_TABLES || record->cells[i].tag == P2P_CELL_VALUE)
 			record->cells[kept++] = record->cells[i];
 	record->cell_count = kept;
 	return true;
@@ -195,7 +212,7 @@ static void add_all(struct history *history)
 /* What only the liar writes. Past a fork hosts hold different rows of these, and no others. */
 static bool of_fork(const struct history *history, const struct kit_key *key)
 {
-	return sim_hostile_forked(history->sim) && key->table == LEDGER &&
+	return sim_hostile_forked(history->sim) && key->table == SIM_LEDGER &&
 	       memmem(key->bytes, key->len, "x-", 2);
 }
 

@@ -23,7 +23,7 @@ struct options {
 	uint64_t list[SEEDS_MAX]; /* of a file; then count of them */
 	bool listed;
 	int verbose;
-	bool hash, hostile;
+	bool hash, hostile, constraints;
 };
 
 static void join_one(struct sim *sim, void *ctx, uint64_t arg)
@@ -145,6 +145,13 @@ static void run_seed(struct sim *sim, uint64_t seed, const struct options *optio
 		(void)snprintf(sim->repeat, sizeof(sim->repeat),
 			       "sim --hostile --seed %llu --verbose 2", (unsigned long long)seed);
 	}
+	if (options->constraints) {
+		sim->plan.constraints = true;
+		sim->schema = sim_schema_constraints();
+		(void)snprintf(sim->repeat, sizeof(sim->repeat),
+			       "sim --constraints%s --seed %llu --verbose 2",
+			       options->hostile ? " --hostile" : "", (unsigned long long)seed);
+	}
 	sim_check_init(sim);
 	make_mesh(sim);
 	sim->calm = false;
@@ -227,24 +234,28 @@ static void usage(void)
 {
 	(void)printf(
 		"sim [--seed N] [--count N] [--seeds FILE] [--jobs N] [--verbose 0..4] [--hash] "
-		"[--hostile]\n"
+		"[--hostile] [--constraints]\n"
 		"Runs seeds N, N+1, ... of simulated meshes; a failing seed prints its reason, "
 		"and repeats exactly.\n"
 		"--verbose 1: crashes and starts; 2: faults and events; 3: SQL and logs; 4: "
 		"bytes. --hash: the trace hash of each seed. --hostile: one member lies in "
-		"each.\n");
+		"each. --constraints: tables with references and UNIQUE constraints, too.\n");
 }
 
 static bool parse(struct options *options, int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"seed", required_argument, NULL, 's'},	   {"count", required_argument, NULL, 'n'},
-		{"seeds", required_argument, NULL, 'f'},   {"jobs", required_argument, NULL, 'j'},
-		{"verbose", required_argument, NULL, 'v'}, {"hash", no_argument, NULL, 'h'},
-		{"hostile", no_argument, NULL, 'H'},	   {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
+					      {"count", required_argument, NULL, 'n'},
+					      {"seeds", required_argument, NULL, 'f'},
+					      {"jobs", required_argument, NULL, 'j'},
+					      {"verbose", required_argument, NULL, 'v'},
+					      {"hash", no_argument, NULL, 'h'},
+					      {"hostile", no_argument, NULL, 'H'},
+					      {"constraints", no_argument, NULL, 'C'},
+					      {NULL, 0, NULL, 0}};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "s:n:f:j:v:hH", longs, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:n:f:j:v:hHC", longs, NULL)) != -1) {
 		if (option == 's')
 			options->seed = strtoull(optarg, NULL, 10);
 		else if (option == 'n')
@@ -260,6 +271,8 @@ static bool parse(struct options *options, int argc, char **argv)
 			options->hash = true;
 		else if (option == 'H')
 			options->hostile = true;
+		else if (option == 'C')
+			options->constraints = true;
 		else
 			return false;
 	}

@@ -144,6 +144,7 @@ struct sim_plan {
 	uint32_t herds;	    /* so many of 16 writes come from all hosts in the same millisecond */
 	uint32_t big_texts; /* so many of 16 transactions have a value of many segments */
 	bool hostile;	    /* one more host joins, and turns on the others */
+	bool constraints;   /* tables with references and constraints, too: property/sheet.h */
 };
 
 /* Faults at exact places: loops.c. Numbers count from 1; 0: never. */
@@ -281,6 +282,8 @@ void sim_host_check_dead(struct sim_host *host);
 extern const char sim_schema[];
 /* Whose application runs a statement just now: SQLite asks its clock. Or NULL. */
 extern struct sim_host *sim_app_current;
+/* With the tables of tests/property/sheet.h. */
+const char *sim_schema_constraints(void);
 void sim_app_open(struct sim_host *host);
 void sim_app_close(struct sim_host *host);
 /* One random transaction. */

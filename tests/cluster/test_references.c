@@ -1,0 +1,335 @@
+/* References: what applications write as numbers means rows, on every node, whatever becomes of the
+ * numbers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+// cmocka needs the four above
+#include <cmocka.h>
+
+#include "tests/support/cluster.h"
+
+static struct cluster cluster;
+
+static void begin(uint64_t seed, size_t nodes, const char *sql)
+{
+	cluster_init(&cluster, seed);
+	cluster_share(&cluster, sql);
+	while (cluster.count < nodes)
+		(void)cluster_join(&cluster);
+	cluster_connect_all(&cluster);
+	assert_true(cluster_settle(&cluster, 5000));
+	assert_true(cluster_equal(&cluster));
+}
+
+static void part(void)
+{
+	size_t a, b;
+
+	for (a = 0; a < cluster.count; a++)
+		for (b = 0; b < a; b++)
+			cluster_disconnect(&cluster, a, b);
+}
+
+static void settle(void)
+{
+	if (!cluster_settle(&cluster, 60000))
+		fail_msg("not settled");
+	assert_true(cluster_equal(&cluster));
+}
+
+static void meet(void)
+{
+	cluster_connect_all(&cluster);
+	settle();
+}
+
+static void expect_rows(size_t node, const char *sql, const char *rows)
+{
+	char *got = cluster_rows(&cluster, node, sql);
+
+	assert_string_equal(got, rows);
+	free(got);
+}
+
+static void expect_all(const char *sql, const char *rows)
+{
+	size_t i;
+
+	for (i = 0; i < cluster.count; i++)
+		expect_rows(i, sql, rows);
+}
+
+/* A statement on each node in turn, with its number for every '#'. */
+static void each(const char *sql)
+{
+	char text[1024], *at;
+	size_t i;
+
+	for (i = 0; i < cluster.count; i++) {
+		(void)snprintf(text, sizeof(text), "%s", sql);
+		for (at = text; *at; at++)
+			if (*at == '#')
+				*at = (char)('0' + i);
+		cluster_sql(&cluster, i, text);
+		cluster_run(&cluster, 10);
+	}
+}
+
+static void end(void)
+{
+	uint64_t changesets, rows;
+	struct p2p_error err = {0};
+	size_t i;
+
+	for (i = 0; i < cluster.count; i++) {
+		expect_rows(i, "PRAGMA integrity_check", "|'ok'\n");
+		if (p2p_replica_verify(cluster.nodes[i].replica, &changesets, &rows, &err))
+			fail_msg("node %zu: %s", i, err.msg);
+	}
+	cluster_deinit(&cluster);
+}
+
+static const char family[] = "CREATE TABLE parent(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);"
+			     "CREATE TABLE child(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+			     " parent INTEGER REFERENCES parent(id), name TEXT);"
+			     "INSERT INTO parent(name) VALUES('p0');"
+			     "INSERT INTO child(parent, name) VALUES(1, 'p0');";
+
+/* R22: both rows survive, and children stay with the parent that they were written for. */
+static void r22_both_rows_survive_and_children_follow(void **state)
+{
+	(void)state;
+	begin(1, 3, family);
+	part();
+	each("INSERT INTO parent(name) VALUES('n#');"
+	     "INSERT INTO child(parent, name) VALUES(last_insert_rowid(), 'n#');"
+	     "INSERT INTO child(parent, name) SELECT parent, name FROM child WHERE id = 2");
+	meet();
+	expect_all("SELECT count(*), min(id) FROM parent", "|4|1\n");
+	expect_all("SELECT count(*), sum(c.name = p.name), min(c.id) FROM child c"
+		   " JOIN parent p ON p.id = c.parent",
+		   "|7|7|1\n");
+	expect_all("PRAGMA foreign_key_check", "");
+	end();
+}
+
+/* R22 at size: what three offline nodes insert. */
+static void r22_thousands_of_rows_find_their_parents(void **state)
+{
+	(void)state;
+	begin(2, 3, family);
+	part();
+	each("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+	     " INSERT INTO parent(name) SELECT 'n#-' || i FROM n;"
+	     "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 4999)"
+	     " INSERT INTO child(parent, name) SELECT id, name FROM n"
+	     " JOIN parent ON id = 2 + i % 1000");
+	meet();
+	expect_all("SELECT count(*), min(id), count(DISTINCT name) FROM parent", "|3001|1|3001\n");
+	expect_all("SELECT count(*), sum(c.name = p.name), min(c.id) FROM child c"
+		   " JOIN parent p ON p.id = c.parent",
+		   "|15001|15001|1\n");
+	expect_all("PRAGMA foreign_key_check", "");
+	end();
+}
+
+static const char trees[] =
+	"CREATE TABLE node(id INTEGER PRIMARY KEY, up INTEGER REFERENCES node(id), name TEXT);"
+	"CREATE TABLE a(id INTEGER PRIMARY KEY, b INTEGER REFERENCES b(id), name TEXT);"
+	"CREATE TABLE b(id INTEGER PRIMARY KEY, a INTEGER REFERENCES a(id), name TEXT);"
+	"INSERT INTO node VALUES(1, 3, 'one'), (2, 2, 'two'), (3, 1, 'three');";
+
+static void references_to_oneself_and_in_circles_follow(void **state)
+{
+	(void)state;
+	begin(3, 3, trees);
+	expect_all("SELECT * FROM node ORDER BY id", "|1|3|'one'\n|2|2|'two'\n|3|1|'three'\n");
+	part();
+	each("INSERT INTO node VALUES(4, 5, 'n# a'), (5, 4, 'n# b'), (6, 6, 'n# c');"
+	     "INSERT INTO a VALUES(1, 1, 'n#');");
+	each("INSERT INTO b VALUES(1, 1, 'n#')");
+	meet();
+	expect_all("SELECT count(*), sum(substr(x.name, 1, 2) = substr(y.name, 1, 2))"
+		   " FROM node x JOIN node y ON y.id = x.up WHERE x.id > 3",
+		   "|9|9\n");
+	expect_all(
+		"SELECT count(*), sum(a.name = b.name) FROM a JOIN b ON b.id = a.b AND a.id = b.a",
+		"|3|3\n");
+	expect_all("PRAGMA foreign_key_check", "");
+	end();
+}
+
+static const char orders[] =
+	"CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);"
+	"CREATE TABLE line(orders INTEGER REFERENCES orders(id) ON DELETE CASCADE, pos INTEGER,"
+	" name TEXT, PRIMARY KEY(orders, pos)) WITHOUT ROWID;"
+	"CREATE TABLE extra(orders INTEGER PRIMARY KEY REFERENCES orders(id), name TEXT);"
+	"CREATE TABLE mark(extra INTEGER REFERENCES extra(orders), k TEXT, name TEXT,"
+	" PRIMARY KEY(k, extra));"
+	"INSERT INTO orders(name) VALUES('o');"
+	"INSERT INTO line VALUES(1, 1, 'o'), (1, 2, 'o');"
+	"INSERT INTO extra VALUES(1, 'o');"
+	"INSERT INTO mark VALUES(1, 'x', 'o');";
+
+static const char orders_check[] =
+	"SELECT (SELECT count(*) FROM orders), (SELECT min(id) FROM orders),"
+	" (SELECT count(*) FROM line l JOIN orders o ON o.id = l.orders AND o.name = l.name),"
+	" (SELECT count(*) FROM extra e JOIN orders o ON o.id = e.orders AND o.name = e.name),"
+	" (SELECT count(*) FROM mark m JOIN orders o ON o.id = m.extra AND o.name = m.name)";
+
+/* Composite keys that contain a reference, WITHOUT ROWID, one-to-one extension tables, and rows
+ * named by those. */
+static void keys_that_contain_references_follow(void **state)
+{
+	(void)state;
+	begin(4, 3, orders);
+	expect_all(orders_check, "|1|1|2|1|1\n");
+	part();
+	each("INSERT INTO orders(name) VALUES('n#');"
+	     "INSERT INTO line SELECT id, 1, name FROM orders WHERE id = 2;"
+	     "INSERT INTO line SELECT id, 2, name FROM orders WHERE id = 2;"
+	     "INSERT INTO extra SELECT id, name FROM orders WHERE id = 2;"
+	     "INSERT INTO mark SELECT id, 'x', name FROM orders WHERE id = 2");
+	meet();
+	expect_all(orders_check, "|4|1|8|4|4\n");
+	expect_all("PRAGMA foreign_key_check", "");
+	/* changed and deleted under the numbers that they have now */
+	cluster_sql(&cluster, 1,
+		    "UPDATE line SET pos = pos + 10 WHERE orders > 2;"
+		    "UPDATE mark SET k = 'y' WHERE extra > 2;"
+		    "DELETE FROM mark WHERE extra = 2; DELETE FROM extra WHERE orders = 2");
+	settle();
+	expect_all(orders_check, "|4|1|8|3|3\n");
+	expect_all("SELECT count(*) FROM line WHERE pos > 10", "|4\n");
+	end();
+}
+
+/* A parent under its temporary number, or its new one, when the application writes to its children.
+ */
+static void children_are_written_while_numbers_move(void **state)
+{
+	size_t i;
+
+	(void)state;
+	begin(5, 3, orders);
+	part();
+	each("INSERT INTO orders(name) VALUES('n#'), ('m#');"
+	     "INSERT INTO line SELECT id, 1, name FROM orders WHERE id > 1");
+	cluster_connect_all(&cluster);
+	for (i = 0; i < 60; i++) {
+		char sql[256];
+
+		(void)snprintf(sql, sizeof(sql),
+			       "INSERT INTO line SELECT id, %zu, name FROM orders;"
+			       "UPDATE line SET name = name WHERE pos = 1",
+			       10 + i);
+		cluster_sql(&cluster, i % 3, sql);
+		cluster_run(&cluster, 3);
+	}
+	settle();
+	expect_all("SELECT count(*) - (SELECT count(*) FROM line) FROM line l"
+		   " JOIN orders o ON o.id = l.orders AND o.name = l.name",
+		   "|0\n");
+	expect_all("PRAGMA foreign_key_check", "");
+	end();
+}
+
+/* The application never turned foreign_keys on: what it leaves behind stays, on every node. */
+static void children_of_a_row_that_went_stay(void **state)
+{
+	(void)state;
+	begin(6, 2, orders);
+	cluster_sql(&cluster, 0, "INSERT INTO mark VALUES(77, 'dangling', 'd')");
+	cluster_sql(&cluster, 1, "DELETE FROM orders WHERE id = 1");
+	settle();
+	expect_all("SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM line),"
+		   " (SELECT count(*) FROM extra), (SELECT count(*) FROM mark)",
+		   "|0|2|1|2\n");
+	/* and belongs to nobody: a row that takes the number elsewhere does not move it */
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO orders VALUES(1, 'a')");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 1, "INSERT INTO orders VALUES(1, 'b')");
+	meet();
+	expect_all("SELECT * FROM line ORDER BY 1, 2", "|1|1|'o'\n|1|2|'o'\n");
+	expect_all("SELECT count(*), min(id) FROM orders", "|2|1\n");
+	end();
+}
+
+static const char cascading[] =
+	"CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT);"
+	"CREATE TABLE c(id INTEGER PRIMARY KEY, p INTEGER REFERENCES p(id) ON UPDATE CASCADE,"
+	" name TEXT);"
+	"CREATE TABLE k(p INTEGER REFERENCES p(id) ON UPDATE CASCADE, n INTEGER, name TEXT,"
+	" PRIMARY KEY(p, n));"
+	"CREATE TABLE s(id INTEGER PRIMARY KEY, p INTEGER REFERENCES p(id) ON DELETE SET NULL ON UPDATE CASCADE);"
+	"INSERT INTO p VALUES(1, 'p'), (2, 'q');"
+	"INSERT INTO c VALUES(1, 1, 'p'); INSERT INTO k VALUES(1, 1, 'p');"
+	"INSERT INTO s VALUES(1, 1);";
+
+static void a_row_that_the_application_renumbers_keeps_its_children(void **state)
+{
+	(void)state;
+	begin(7, 3, cascading);
+	cluster_sql(&cluster, 1, "PRAGMA foreign_keys = ON; UPDATE p SET id = 9 WHERE id = 1");
+	settle();
+	expect_all("SELECT * FROM c", "|1|9|'p'\n");
+	expect_all("SELECT * FROM k", "|9|1|'p'\n");
+	/* without foreign_keys nothing cascades */
+	cluster_sql(&cluster, 0, "UPDATE p SET id = 10 WHERE id = 9");
+	settle();
+	expect_all("SELECT * FROM c", "|1|9|'p'\n");
+	expect_all("SELECT * FROM k", "|9|1|'p'\n");
+	expect_all("SELECT * FROM s", "|1|9\n");
+	expect_all("SELECT * FROM p ORDER BY 1", "|2|'q'\n|10|'p'\n");
+	end();
+}
+
+/* A crash at any moment: what is back from the log says the same as what was in memory. */
+static void a_kill_loses_no_reference(void **state)
+{
+	uint64_t seed;
+
+	(void)state;
+	for (seed = 20; seed < 30; seed++) {
+		begin(seed, 2, orders);
+		part();
+		each("INSERT INTO orders(name) VALUES('n#');"
+		     "INSERT INTO line SELECT id, 1, name FROM orders WHERE id = 2;"
+		     "INSERT INTO extra SELECT id, name FROM orders WHERE id = 2;"
+		     "INSERT INTO mark SELECT id, 'x', name FROM orders WHERE id = 2;"
+		     "INSERT INTO mark VALUES(500 + #, 'dangling', 'd')");
+		cluster_connect_all(&cluster);
+		cluster_run(&cluster, (seed - 20) * 4);
+		cluster_kill(&cluster, seed % 2);
+		cluster_sql(&cluster, seed % 2,
+			    "UPDATE mark SET name = name || '' WHERE k = 'x';"
+			    "UPDATE line SET name = name");
+		cluster_start(&cluster, seed % 2);
+		meet();
+		expect_all(orders_check, "|3|1|4|3|3\n");
+		expect_all("SELECT count(*) FROM mark WHERE k = 'dangling'", "|2\n");
+		end();
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(r22_both_rows_survive_and_children_follow),
+		cmocka_unit_test(r22_thousands_of_rows_find_their_parents),
+		cmocka_unit_test(references_to_oneself_and_in_circles_follow),
+		cmocka_unit_test(keys_that_contain_references_follow),
+		cmocka_unit_test(children_are_written_while_numbers_move),
+		cmocka_unit_test(children_of_a_row_that_went_stay),
+		cmocka_unit_test(a_row_that_the_application_renumbers_keeps_its_children),
+		cmocka_unit_test(a_kill_loses_no_reference),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
