@@ -330,11 +330,6 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		p2p_replica_abort_fold(replica);
 	else if (!rc)
 		rc = merge_group(&m, beside, err);
-	/* A row that should be there is not: an INSERT OR REPLACE pushed it out, most likely. That
-	 * is found out now, not when the application rests: until then nothing more could be
-	 * merged. */
-	if (rc == P2P_ECORRUPT && p2p_replica_looking(replica))
-		rc = p2p_replica_displaced_all(replica, err);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
@@ -519,10 +514,43 @@ static int checkpoint_turn(struct p2p_replica *replica, struct p2p_time now, str
 	return 0;
 }
 
+/* A row that should be there is not: an INSERT OR REPLACE pushed it out, most likely. That is found
+ * out now, not when the application rests: until then nothing more could be merged. */
+static int missed_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		       struct p2p_error *err)
+{
+	int rc = p2p_replica_displaced_all(replica, err);
+
+	sooner(next, rc == P2P_EBUSY ? now.ms + RETRY_MS : now.ms);
+	return rc == P2P_EBUSY ? 0 : rc;
+}
+
+static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	int rc = 0;
+
+	if (replica->more)
+		rc = slice_turn(replica, now, next, err);
+	else if (replica->ready_at.ms)
+		rc = merge_turn(replica, now, next, err);
+	if (!rc)
+		rc = again_turn(replica, now, next, err);
+	if (rc == P2P_ECORRUPT && p2p_replica_looking(replica))
+		return missed_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = numbers_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = fold_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = displaced_turn(replica, now, next, err);
+	return rc;
+}
+
 static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 		struct p2p_error *err)
 {
-	int rc = 0;
+	int durable, rc = 0;
 
 	if (replica->leave_id && !replica->peers)
 		return p2p_replica_change_id(replica, err);
@@ -535,21 +563,12 @@ static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_tim
 	}
 	if (rc)
 		return rc;
-	if (replica->more)
-		rc = slice_turn(replica, now, next, err);
-	else if (replica->ready_at.ms)
-		rc = merge_turn(replica, now, next, err);
-	if (!rc)
-		rc = again_turn(replica, now, next, err);
-	if (!rc && !replica->more)
-		rc = numbers_turn(replica, now, next, err);
-	if (!rc && !replica->more)
-		rc = fold_turn(replica, now, next, err);
-	if (!rc && !replica->more)
-		rc = displaced_turn(replica, now, next, err);
-	if (!rc)
-		rc = durable_turn(replica, now, next, err);
-	return rc ? rc : checkpoint_turn(replica, now, next, err);
+	rc = work_turns(replica, now, next, err);
+	/* what is merged is acknowledged, whatever the rest says */
+	durable = durable_turn(replica, now, next, rc ? NULL : err);
+	if (rc || durable)
+		return rc ? rc : durable;
+	return checkpoint_turn(replica, now, next, err);
 }
 
 int p2p_replica_step(struct p2p_replica *replica, struct p2p_time *out_next, struct p2p_error *err)

@@ -31,6 +31,7 @@ struct sim_manners {
 	struct merges merges[SIM_HOSTS_MAX][REPLICAS_MAX];
 	size_t merge_count[SIM_HOSTS_MAX];
 	uint64_t stamp_ms[SIM_HOSTS_MAX]; /* the greatest that it has frozen or merged */
+	uint64_t troubles[SIM_HOSTS_MAX]; /* that it had told when it froze last */
 	uint64_t calm_ms;		  /* since then; 0: it is not */
 };
 
@@ -100,8 +101,12 @@ static void check_stamp(struct sim_host *host, struct sim_manners *manners,
 	uint64_t limit = sim->wall_base_ms + sim->now_ms + (uint64_t)host->wall_ahead_max_ms +
 			 P2P_CLOCK_AHEAD_MAX_MS;
 
-	if (own)
+	/* after trouble it may be one whose commit seemed to fail: made when its clock was another
+	 */
+	if (own && host->troubles == manners->troubles[host->index])
 		limit = own_limit(host, manners);
+	if (own)
+		manners->troubles[host->index] = host->troubles;
 	if (stamp_ms > limit + SIM_STEP_MS)
 		sim_fail(host->sim, "host %zu %s changeset %llu, %llu ms in the future",
 			 host->index, own ? "freezes" : "takes", (unsigned long long)entry->seq,
