@@ -45,6 +45,18 @@ void p2p_authority_free(struct p2p_authority *authority); /* NULL allowed */
 int p2p_authority_make_genesis(struct p2p_buf *out, struct p2p_hash *out_mesh,
 			       const struct p2p_signer *signer, const char *name,
 			       const uint8_t random[32]) P2P_MUST_CHECK;
+/* The same; flags: of the genesis. */
+#define P2P_GENESIS_SCHEMA 1u /* members carry out what schema records add */
+struct p2p_founding {
+	const char *name;
+	const uint8_t *random; /* 32 bytes */
+	uint32_t flags;
+};
+int p2p_authority_make_founding(struct p2p_buf *out, struct p2p_hash *out_mesh,
+				const struct p2p_signer *signer,
+				const struct p2p_founding *founding) P2P_MUST_CHECK;
+/* What the founder said about the mesh, for good; 0 until the genesis is known. */
+uint32_t p2p_authority_flags(const struct p2p_authority *authority);
 struct p2p_admission {
 	struct p2p_key node, wrap_key, noise_key;
 	uint32_t role; /* P2P__V1__ROLE__* */

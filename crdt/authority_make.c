@@ -43,6 +43,34 @@ int p2p_authority_make_genesis(struct p2p_buf *out, struct p2p_hash *out_mesh,
 			       const struct p2p_signer *signer, const char *name,
 			       const uint8_t random[32])
 {
+	struct p2p_founding founding = {.name = name, .random = random};
+
+	return p2p_authority_make_founding(out, out_mesh, signer, &founding);
+}
+
+uint32_t p2p_authority_flags(const struct p2p_authority *authority)
+{
+	const ProtobufCMessage *base;
+	const struct p2p_signed *record;
+	uint32_t flags = 0;
+	void *arena;
+
+	if (!authority->count)
+		return 0;
+	record = p2p_authority_record(authority, 0); /* without it no other is taken */
+	if (p2p_unpack(&p2p__v1__genesis__descriptor, record->body, record->body_len, &base,
+		       &arena))
+		return 0;
+	flags = ((const P2p__V1__Genesis *)base)->flags;
+	p2p_unpack_free(arena);
+	return flags;
+}
+
+int p2p_authority_make_founding(struct p2p_buf *out, struct p2p_hash *out_mesh,
+				const struct p2p_signer *signer,
+				const struct p2p_founding *founding)
+{
+	const char *name = founding->name;
 	static const struct p2p_hash none;
 	P2p__V1__Genesis genesis;
 	char copy[AUTHORITY_NAME_BYTES];
@@ -55,9 +83,10 @@ int p2p_authority_make_genesis(struct p2p_buf *out, struct p2p_hash *out_mesh,
 	genesis.founder = p2p_field(signer->node.bytes, P2P_KEY_BYTES);
 	genesis.wrap_key = p2p_field(signer->wrap_key.bytes, P2P_KEY_BYTES);
 	genesis.noise_key = p2p_field(signer->noise_key.bytes, P2P_KEY_BYTES);
-	genesis.random = p2p_field(random, 32);
+	genesis.random = p2p_field(founding->random, 32);
 	genesis.name = copy;
 	genesis.max_format = P2P_FORMAT;
+	genesis.flags = founding->flags;
 	return make(out, &none, signer, P2P__V1__RECORD_KIND__RECORD_GENESIS, &genesis.base,
 		    out_mesh);
 }

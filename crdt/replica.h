@@ -60,6 +60,10 @@ const struct p2p_id *p2p_replica_id(const struct p2p_replica *replica);
  * which this node is no member. */
 int p2p_replica_found(struct p2p_replica *replica, const char *name,
 		      struct p2p_error *err) P2P_MUST_CHECK;
+/* Before found: the mesh will carry its schema (--replicate-schema): what schema records of members
+ * add, tables, columns and indexes, is made in every file. P2P_EREFUSED: a mesh that exists was
+ * founded without. */
+int p2p_replica_replicate_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* Takes records in (joining: the genesis first, expected mesh set; later: gossip). Each is
  * verified, stored durably, told by callbacks.record. Schema records of tables that this file lacks
  * create the table when `create` (a joiner's new file). *out_new counts. P2P_EAUTH, P2P_EMESH,

@@ -103,11 +103,13 @@ static int found_records(struct p2p_replica *replica, const char *name, struct p
 	struct p2p_buf record;
 	struct p2p_hash mesh;
 	uint8_t random[32];
+	struct p2p_founding founding = {name, random,
+					replica->replicate_schema ? P2P_GENESIS_SCHEMA : 0};
 	int rc;
 
 	p2p_env_random(replica->config.env, random, sizeof(random));
 	p2p_buf_init(&record, P2P_RECORD_BODY_MAX);
-	rc = p2p_authority_make_genesis(&record, &mesh, replica->config.signer, name, random);
+	rc = p2p_authority_make_founding(&record, &mesh, replica->config.signer, &founding);
 	if (!rc)
 		rc = p2p_replica_keep_record(replica, record.data, record.len, err);
 	else

@@ -356,6 +356,25 @@ static int slice_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 	return rc == P2P_EBUSY ? 0 : rc;
 }
 
+/* The application goes on in its transaction, under the schema that it knows. */
+static int adopt_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	int rc;
+
+	if (!replica->adopt_due)
+		return 0;
+	if (p2p_walfile_readers(replica->store, NULL)) {
+		sooner(next, now.ms + RETRY_MS);
+		return 0;
+	}
+	rc = p2p_replica_adopt_new(replica, err);
+	replica->adopt_due = rc != 0;
+	if (rc == P2P_EBUSY)
+		sooner(next, now.ms + RETRY_MS);
+	return rc == P2P_EBUSY ? 0 : rc;
+}
+
 static int again_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 		      struct p2p_error *err)
 {
@@ -534,6 +553,8 @@ static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p
 		rc = slice_turn(replica, now, next, err);
 	else if (replica->ready_at.ms)
 		rc = merge_turn(replica, now, next, err);
+	if (!rc && !replica->more)
+		rc = adopt_turn(replica, now, next, err);
 	if (!rc)
 		rc = again_turn(replica, now, next, err);
 	if (rc == P2P_ECORRUPT && p2p_replica_looking(replica))

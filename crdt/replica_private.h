@@ -61,11 +61,13 @@ struct p2p_replica {
 	bool again_due;	    /* schema records came: what waited for them is merged again */
 	bool numbers_due;   /* rows of ours may show temporary numbers */
 	bool project_due;   /* own changes were folded without it: meta "project" */
-	bool leave_id;	    /* a peer proved that this id went on elsewhere */
-	bool broken;	    /* local trouble: what is in memory may not be what is in the files */
-	bool broken_told;   /* the owner ends the sessions */
-	bool merge_alone;   /* one group in a transaction: a later one is nonsense */
-	bool look_now;	    /* somebody waits for what displaced_due finds */
+	bool replicate_schema; /* for the mesh that is about to be founded */
+	bool adopt_due;	       /* schema records came that are to be carried out */
+	bool leave_id;	       /* a peer proved that this id went on elsewhere */
+	bool broken;	  /* local trouble: what is in memory may not be what is in the files */
+	bool broken_told; /* the owner ends the sessions */
+	bool merge_alone; /* one group in a transaction: a later one is nonsense */
+	bool look_now;	  /* somebody waits for what displaced_due finds */
 	struct p2p_look look;
 	struct p2p_time looked_at;     /* the last slice */
 	struct p2p_time unsynced_at;   /* the first of these merges */
@@ -126,6 +128,18 @@ int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
 			     struct p2p_error *err) P2P_MUST_CHECK;
 /* The same for records that are in force since it was done last. */
 int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* The founder said that members carry out what schema records add. */
+bool p2p_replica_carries(const struct p2p_replica *replica);
+/* replica_carry.c. In *out, which is true: the record has all indexes that the table has. */
+int p2p_replica_indexes_fit(struct p2p_replica *replica, const struct p2p_hash *schema,
+			    const struct p2p_table *table, bool *out) P2P_MUST_CHECK;
+/* The mesh carries its schema, and a table of ours may lack what the record has. */
+bool p2p_replica_can_grow(struct p2p_replica *replica, const struct p2p_signed *record,
+			  const struct p2p_id *id);
+/* Makes what is missing, or tells why not; tables are loaded anew. Only local trouble is an error.
+ */
+int p2p_replica_grow(struct p2p_replica *replica, const struct p2p_signed *record, const char *name,
+		     struct p2p_error *err) P2P_MUST_CHECK;
 /* The application may have changed its schema. */
 int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 

@@ -143,6 +143,10 @@ int p2p_replica_add_records(struct p2p_replica *replica, const P2p__V1__Signed *
 	records_tell(replica, first);
 	if (bad < 0)
 		return records_error(err, bad);
+	if (replica->capture && p2p_replica_carries(replica)) {
+		replica->adopt_due = true; /* at a moment without readers */
+		return 0;
+	}
 	if (replica->capture && p2p_authority_count(replica->authority) > first)
 		return p2p_replica_adopt_new(replica, err);
 	return 0;

@@ -49,6 +49,8 @@ static int record_fits(struct p2p_replica *replica, const struct p2p_hash *schem
 		*out = reference_fits(table, i, &map.parents[i]) &&
 		       (map.counters[i] || !(table->columns[i].flags & P2P_COLUMN_COUNTER));
 	p2p_schemamap_deinit(&map);
+	if (*out && p2p_replica_carries(replica))
+		rc = p2p_replica_indexes_fit(replica, schema, table, out);
 	return rc;
 }
 
@@ -659,12 +661,17 @@ static int adopt_record(void *ctx, const struct p2p_signed *record)
 	struct p2p_replica *replica = adoption->replica;
 	struct p2p_id id;
 	char name[256];
-	bool settled;
+	bool settled = false;
 	int rc = record_table(record, &id, name);
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0; /* of a later version */
-	rc = is_settled(replica, &id, name, &settled);
+	if (p2p_replica_can_grow(replica, record, &id)) {
+		rc = p2p_replica_grow(replica, record, name, adoption->err);
+		adoption->changed += rc == 0;
+	}
+	if (!rc)
+		rc = is_settled(replica, &id, name, &settled);
 	if (!rc && settled)
 		rc = p2p_replica_counters_learn(replica, record, adoption->err);
 	if (rc || settled)
@@ -685,6 +692,7 @@ static int adopt_missing(void *ctx, const struct p2p_signed *record)
 
 	if (rc)
 		return rc == P2P_ENOMEM ? rc : 0;
+	adoption->changed += p2p_replica_can_grow(replica, record, &id);
 	rc = is_settled(replica, &id, name, &settled);
 	if (!rc && settled)
 		rc = p2p_replica_counters_news(replica, record, &counters);
@@ -722,7 +730,8 @@ static int adopt_since(struct adoption *adoption, uint64_t since)
 int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create, struct p2p_error *err)
 {
 	struct p2p_error local = {0};
-	struct adoption adoption = {replica, create, err ? err : &local, 0};
+	struct adoption adoption = {replica, create || p2p_replica_carries(replica),
+				    err ? err : &local, 0};
 	uint64_t now = p2p_authority_schema_changes(replica->authority);
 	int rc = adopt_since(&adoption, 0);
 
@@ -734,7 +743,7 @@ int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create, struct p2
 int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err)
 {
 	struct p2p_error local = {0};
-	struct adoption adoption = {replica, false, err ? err : &local, 0};
+	struct adoption adoption = {replica, p2p_replica_carries(replica), err ? err : &local, 0};
 	uint64_t now = p2p_authority_schema_changes(replica->authority);
 	int rc = now == replica->adopted ? 0 : adopt_since(&adoption, replica->adopted);
 

@@ -148,6 +148,15 @@ int p2p_schema_describe(struct sqlite3 *db, const struct p2p_table *table, struc
 int p2p_schema_create(struct sqlite3 *db, const void *body, size_t len,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 
+/* Only the checks. */
+int p2p_schema_check(const void *body, size_t len, struct p2p_error *err) P2P_MUST_CHECK;
+/* The same checks; then adds to the table of that name in db the columns and indexes that the body
+ * has beyond it, as the CREATE text of the body has them. Nothing is ever dropped or changed. An
+ * index that cannot be made (its name is taken, rows break it) is left out. P2P_EREFUSED: the text
+ * is not ours with columns added, or SQLite does not add them; nothing was done. */
+int p2p_schema_add(struct sqlite3 *db, const void *body, size_t len,
+		   struct p2p_error *err) P2P_MUST_CHECK;
+
 /* Text of a number: sign, 17 digits, point, exponent. */
 #define P2P_NUMBER_TEXT_BYTES 64
 /* Makes of a value what SQLite stores of it in a column of that affinity (datatype3.html, 3), so

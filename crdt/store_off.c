@@ -79,10 +79,16 @@ int p2p_store_disable(struct p2p_store *store, const char *name, struct p2p_erro
 
 int p2p_store_gone(struct p2p_store *store, const struct p2p_table *table, struct p2p_error *err)
 {
+	int rc;
+
 	p2p_log(store->log, P2P_LOG_WARN, "crdt",
 		"table %s: the application dropped it. Changes of others to it are passed over "
 		"until it is there again",
 		table->name);
+	/* they may have gone along to another name */
+	rc = p2p_store_triggers_drop(store, table, err);
+	if (rc)
+		return rc;
 	return run_for(store, "UPDATE main.p2p_table SET off = 2 WHERE number = #;" SQL_AWAY,
 		       table->number, err);
 }

@@ -158,6 +158,8 @@ int p2p_node_share(p2p_node *node, const char *const *tables, size_t table_count
 	rc = check_tables(node, tables, table_count, &err);
 	if (!rc)
 		rc = p2p_replica_enable_check(node->replica, &wish, &err);
+	if (!rc && node->replicate_schema)
+		rc = p2p_replica_replicate_schema(node->replica, &err);
 	if (!rc && p2p_replica_member(node->replica) &&
 	    (table_count || p2p_store_table_count(p2p_replica_store(node->replica)))) {
 		rc = enable_missing(node, &wish, &err);

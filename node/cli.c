@@ -33,7 +33,9 @@ const struct cli_verb cli_verbs[] = {
 	 "  --ref COL=PARENT      COL (TABLE.COL, or COL where one table has it) refers to rows of\n"
 	 "                        PARENT although no FOREIGN KEY says so: it follows a row that gets\n"
 	 "                        another number; repeatable (p2pnode doctor suggests some)\n"
-	 "  --replicate-schema    comes in a later version\n" NODE_HELP,
+	 "  --replicate-schema    the mesh carries its schema: tables, columns and indexes that one\n"
+	 "                        member adds are made in all files (default: every application\n"
+	 "                        migrates its own); only when the mesh is made\n" NODE_HELP,
 	 cli_share},
 	{"join", CLI_OPT_NODE | CLI_OPT_JOIN, 1, 2,
 	 "join TICKET [DB] [OPTIONS]",

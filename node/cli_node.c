@@ -257,6 +257,7 @@ static void fill_options(struct session *session, p2p_node_options *options)
 	options->merge = args->merge;
 	options->refs = args->refs.items;
 	options->ref_count = args->refs.count;
+	options->replicate_schema = args->replicate_schema;
 	options->log_level = args->log_level;
 	options->ctx = session;
 	options->on_event = event_cb;
@@ -385,11 +386,6 @@ static int run_node(const struct cli_args *args, enum mode mode, const char *db)
 
 int cli_share(const struct cli_args *args)
 {
-	if (args->replicate_schema) {
-		(void)cli_fail(args, P2P_EREFUSED, "--replicate-schema comes in a later version",
-			       "run it without this option: nothing was changed");
-		return CLI_FAILED;
-	}
 	if (args->uses < 1) {
 		(void)cli_fail(args, P2P_EINVAL, "--uses: at least 1", NULL);
 		return CLI_USAGE;

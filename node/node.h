@@ -53,6 +53,7 @@ struct p2p_node {
 	struct p2p_strings refs; /* options.refs */
 	bool no_discovery, offline;
 	bool join_merges; /* options.merge */
+	bool replicate_schema;
 	uint32_t apply_interval_ms;
 	void *ctx;
 	void (*on_event)(void *ctx, const p2p_node_event *event);

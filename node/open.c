@@ -90,6 +90,7 @@ static int copy_options(struct p2p_node *node, const p2p_node_options *given, st
 	node->no_discovery = options.no_discovery != 0;
 	node->apply_interval_ms = options.apply_interval_ms;
 	node->join_merges = options.merge != 0;
+	node->replicate_schema = options.replicate_schema != 0;
 	node->ctx = options.ctx;
 	node->on_event = options.on_event;
 	node->on_log = options.on_log;

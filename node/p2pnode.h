@@ -131,6 +131,9 @@ typedef struct p2p_node_options {
 	 * KEY says so. They follow when a row gets another number. */
 	const char *const *refs;
 	size_t ref_count;
+	/* not 0: the mesh that p2p_node_share() makes carries its schema: tables, columns and
+	 * indexes that one member adds are made in the files of all. Nothing is ever dropped. */
+	int replicate_schema;
 } p2p_node_options;
 
 /* "0.1.0" */

@@ -1,6 +1,6 @@
-"""References that no FOREIGN KEY declares, named by --ref. What cannot be one is refused before
-anything is changed, with what to do."""
-from lib import Shared, check, main
+"""References that no FOREIGN KEY declares, named by --ref: they follow their row when it gets
+another number. What cannot be one is refused before anything is changed, with what to do."""
+from lib import Shared, check, main, rows
 
 SCHEMA = """
 CREATE TABLE parents(id INTEGER PRIMARY KEY, name TEXT);
@@ -10,10 +10,64 @@ CREATE TABLE twice(id INTEGER PRIMARY KEY, same INTEGER, p INTEGER REFERENCES pa
 INSERT INTO parents VALUES (1, 'one');
 INSERT INTO child VALUES ('c1', 1, 1);
 """
+SHOWN = """SELECT c.id, p.name FROM child c LEFT JOIN parents p ON p.id = c.parent
+           WHERE c.id <> 'c1' ORDER BY 1"""
+
+
+def both_write_apart(world, a, b):
+    """The same number is given on both sides, and a child refers to it on each."""
+    for conn, side in ((a, "a"), (b, "b")):
+        conn.execute("BEGIN")
+        number = conn.execute("INSERT INTO parents(name) VALUES (?)", (side,)).lastrowid
+        conn.execute("INSERT INTO child VALUES (?, ?, ?)", (side, number, number))
+        conn.execute("COMMIT")
+    numbers = rows(a, "SELECT max(id) FROM parents"), rows(b, "SELECT max(id) FROM parents")
+    check(numbers[0] == numbers[1], "no conflict was made: %s %s" % numbers)
+
+
+def meet(world, address, a, b):
+    first = world.start("run", "a.db", "--listen", address, "--no-discovery")
+    first.line("node ")
+    second = world.node("run", "b.db", "--seed", address)
+    second.line("node ")
+    world.level("a.db", "b.db")
+    for name, conn in (("a.db", a), ("b.db", b)):
+        check(rows(conn, SHOWN) == [("a", "a"), ("b", "b")], "%s: %s" % (name, rows(conn, SHOWN)))
+        world.run("verify", name)
+    sql = "SELECT * FROM child ORDER BY 1"
+    check(rows(a, sql) == rows(b, sql), "%s %s" % (rows(a, sql), rows(b, sql)))
+
 
 def stopped(world, *processes):
     for process in processes:
         process.stop()
+
+
+def an_undeclared_reference_follows_its_row(world):
+    a = world.db("a.db", SCHEMA)
+    share = world.node("share", "a.db", "--ref", "child.parent=parents")
+    first = Shared(share)
+    join = world.node("join", first.ticket, "b.db")
+    join.line("joined ")
+    stopped(world, join, share)
+    b = world.db("b.db")
+    both_write_apart(world, a, b)
+    meet(world, first.address, a, b)
+    check(rows(a, "SELECT count(*) FROM child WHERE parent <> other") == [(1,)],
+          "one row got another number, and a column that was not named does not follow")
+
+
+def a_reference_is_named_when_a_table_is_enabled(world):
+    a = world.db("a.db", SCHEMA)
+    share = world.node("share", "a.db", "--table", "parents")
+    first = Shared(share)
+    world.run("enable", "a.db", "child", "--ref", "parent=parents")
+    join = world.node("join", first.ticket, "b.db")
+    join.line("joined ")
+    stopped(world, join, share)
+    b = world.db("b.db")
+    both_write_apart(world, a, b)
+    meet(world, first.address, a, b)
 
 
 def it_may_be_said_again(world):
@@ -63,4 +117,5 @@ def it_is_named_at_first_or_not_at_all(world):
     world.run("enable", "a.db", "parents")
 
 
-main([it_may_be_said_again, what_cannot_be_one_is_refused, it_is_named_at_first_or_not_at_all])
+main([an_undeclared_reference_follows_its_row, a_reference_is_named_when_a_table_is_enabled,
+      it_may_be_said_again, what_cannot_be_one_is_refused, it_is_named_at_first_or_not_at_all])

@@ -107,6 +107,20 @@ def a_dropped_table_comes_back_with_its_rows(world):
           rows(a, "SELECT * FROM k"))
 
 
+def a_renamed_table_is_shared_under_its_new_name(world):
+    a, b = pair(world)
+    a.execute("ALTER TABLE k RENAME TO k2")
+    a.execute("INSERT INTO k2 VALUES ('a', 1)")
+    b.execute("INSERT INTO k VALUES ('b', 2)")
+    world.level("a.db", "b.db")
+    world.run("enable", "a.db", "k2")
+    check(rows(a, "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'k2'")
+          == [(3,)], "triggers of the old name are gone")
+    b.execute("ALTER TABLE k RENAME TO k2")
+    same(world, a, b, "k2", "t")
+    check(rows(a, "SELECT u FROM k2 ORDER BY 1") == [("a",), ("b",)], rows(a, "SELECT * FROM k2"))
+
+
 def a_dropped_table_stops_nothing(world):
     a, b = pair(world)
     a.execute("DROP TABLE k")
@@ -202,7 +216,7 @@ def vacuum_changes_nothing(world):
 
 main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on,
       a_column_that_is_dropped_and_added_comes_back, a_dropped_table_comes_back_with_its_rows,
-      a_dropped_table_stops_nothing,
+      a_renamed_table_is_shared_under_its_new_name, a_dropped_table_stops_nothing,
       a_late_table_gets_all, a_disabled_table_is_taken_up_again,
       a_table_enabled_again_shows_no_row_twice, its_own_rows_come_back_too, another_key_begins_anew,
       vacuum_changes_nothing])

@@ -403,42 +403,42 @@ static void forge(struct p2p_buf *out, const char *name, const char *create, con
 	assert_int_equal(p2p_pack(out, &body.base), 0);
 }
 
+/* What a member may send. */
+static const struct {
+	const char *name, *create, *index;
+} hostile[] = {
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v); DROP TABLE x", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v);", NULL},
+	{"t", "CREATE TABLE u(id INTEGER PRIMARY KEY, v)", NULL},
+	{"t", "CREATE TEMP TABLE t(id INTEGER PRIMARY KEY, v)", NULL},
+	{"t", "create table t(id INTEGER PRIMARY KEY, v)", NULL},
+	{"t", "CREATE TABLE t AS SELECT 1 AS id, 2 AS v", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, w)", NULL},
+	{"t", "CREATE TABLE t(id INT PRIMARY KEY, v)", NULL},
+	{"t", "CREATE TABLE t(id INTEGER, v)", NULL},
+	{"t", "CREATE VIEW t AS SELECT 1 AS id, 2 AS v", NULL},
+	{"t", "CREATE VIRTUAL TABLE t USING fts5(id, v)", NULL},
+	{"t", "ATTACH '/tmp/x' AS y", NULL},
+	{"t", "PRAGMA journal_mode = DELETE", NULL},
+	{"t", "not sql", NULL},
+	{"t", "", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v CHECK(load_extension(v)))", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v DEFAULT (load_extension('x')))", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v DEFAULT (own_function()))", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v AS (sqlite_version()))", NULL},
+	{"p2p_t", "CREATE TABLE p2p_t(id INTEGER PRIMARY KEY, v)", NULL},
+	{"sqlite_t", "CREATE TABLE sqlite_t(id INTEGER PRIMARY KEY, v)", NULL},
+	{"schema_migrations", "CREATE TABLE schema_migrations(id INTEGER PRIMARY KEY, v)", NULL},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX p2p_i ON t(v)"},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+	 "CREATE TRIGGER i AFTER INSERT ON t BEGIN DELETE FROM t; END"},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX i ON nothere(v)"},
+	{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+	 "CREATE INDEX i ON t(v) WHERE own_function(v)"},
+};
+
 static void texts_that_do_more_than_make_one_table_are_refused(void **state)
 {
-	static const struct {
-		const char *name, *create, *index;
-	} cases[] = {
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v); DROP TABLE x", NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v);", NULL},
-		{"t", "CREATE TABLE u(id INTEGER PRIMARY KEY, v)", NULL},
-		{"t", "CREATE TEMP TABLE t(id INTEGER PRIMARY KEY, v)", NULL},
-		{"t", "create table t(id INTEGER PRIMARY KEY, v)", NULL},
-		{"t", "CREATE TABLE t AS SELECT 1 AS id, 2 AS v", NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, w)", NULL},
-		{"t", "CREATE TABLE t(id INT PRIMARY KEY, v)", NULL},
-		{"t", "CREATE TABLE t(id INTEGER, v)", NULL},
-		{"t", "CREATE VIEW t AS SELECT 1 AS id, 2 AS v", NULL},
-		{"t", "CREATE VIRTUAL TABLE t USING fts5(id, v)", NULL},
-		{"t", "ATTACH '/tmp/x' AS y", NULL},
-		{"t", "PRAGMA journal_mode = DELETE", NULL},
-		{"t", "not sql", NULL},
-		{"t", "", NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v CHECK(load_extension(v)))", NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v DEFAULT (load_extension('x')))",
-		 NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v DEFAULT (own_function()))", NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v AS (sqlite_version()))", NULL},
-		{"p2p_t", "CREATE TABLE p2p_t(id INTEGER PRIMARY KEY, v)", NULL},
-		{"sqlite_t", "CREATE TABLE sqlite_t(id INTEGER PRIMARY KEY, v)", NULL},
-		{"schema_migrations", "CREATE TABLE schema_migrations(id INTEGER PRIMARY KEY, v)",
-		 NULL},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX p2p_i ON t(v)"},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
-		 "CREATE TRIGGER i AFTER INSERT ON t BEGIN DELETE FROM t; END"},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX i ON nothere(v)"},
-		{"t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
-		 "CREATE INDEX i ON t(v) WHERE own_function(v)"},
-	};
 	struct p2p_error err = {0};
 	struct p2p_buf body;
 	sqlite3 *db;
@@ -448,16 +448,56 @@ static void texts_that_do_more_than_make_one_table_are_refused(void **state)
 	(void)state;
 	p2p_buf_init(&body, P2P_RECORD_BODY_MAX);
 	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
-	for (i = 0; i < p2p_array_len(cases); i++) {
-		forge(&body, cases[i].name, cases[i].create, cases[i].index);
+	for (i = 0; i < p2p_array_len(hostile); i++) {
+		forge(&body, hostile[i].name, hostile[i].create, hostile[i].index);
 		rc = p2p_schema_create(db, body.data, body.len, &err);
 		if (rc != P2P_EREFUSED)
-			fail_msg("%s, %s: %d", cases[i].create,
-				 cases[i].index ? cases[i].index : "-", rc);
+			fail_msg("%s, %s: %d", hostile[i].create,
+				 hostile[i].index ? hostile[i].index : "-", rc);
 		assert_string_equal(schema_text(db), "");
 	}
 	forge(&body, "t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX i ON t(v)");
 	assert_int_equal(p2p_schema_create(db, body.data, body.len, &err), 0);
+	p2p_buf_deinit(&body);
+	(void)sqlite3_close(db);
+}
+
+static void only_columns_and_indexes_are_added_to_a_table(void **state)
+{
+	static const char ours[] = "CREATE TABLE t(id INTEGER PRIMARY KEY)";
+	static const char *const others[] = {
+		"CREATE TABLE t(id INTEGER PRIMARY KEY , v)",
+		"CREATE TABLE t(id INTEGER PRIMARY KEY, v, CHECK (id > 0))",
+		"CREATE TABLE t(id INTEGER PRIMARY KEY, v) STRICT",
+		"CREATE TABLE t(id INTEGER PRIMARY KEY, v NOT NULL UNIQUE)",
+	};
+	struct p2p_error err = {0};
+	struct p2p_buf body;
+	sqlite3 *db;
+	size_t i;
+
+	(void)state;
+	p2p_buf_init(&body, P2P_RECORD_BODY_MAX);
+	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, ours, NULL, NULL, NULL), SQLITE_OK);
+	for (i = 0; i < p2p_array_len(hostile); i++) {
+		forge(&body, hostile[i].name, hostile[i].create, hostile[i].index);
+		if (p2p_schema_add(db, body.data, body.len, &err) == 0)
+			fail_msg("%s, %s", hostile[i].create,
+				 hostile[i].index ? hostile[i].index : "-");
+		assert_non_null(strstr(schema_text(db), ours));
+		assert_null(strstr(schema_text(db), "v"));
+	}
+	for (i = 0; i < p2p_array_len(others); i++) {
+		forge(&body, "t", others[i], NULL);
+		assert_int_not_equal(p2p_schema_add(db, body.data, body.len, &err), 0);
+		assert_null(strstr(schema_text(db), "v"));
+	}
+	forge(&body, "t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE INDEX i ON t(v)");
+	assert_int_equal(p2p_schema_add(db, body.data, body.len, &err), 0);
+	assert_non_null(strstr(schema_text(db), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"));
+	assert_non_null(strstr(schema_text(db), "CREATE INDEX i ON t(v)"));
+	assert_int_equal(p2p_schema_add(db, body.data, body.len, &err), 0); /* nothing to do */
 	p2p_buf_deinit(&body);
 	(void)sqlite3_close(db);
 }
@@ -501,6 +541,7 @@ int main(void)
 		cmocka_unit_test(every_table_is_told_in_order_of_names),
 		cmocka_unit_test(a_described_table_is_made_elsewhere_byte_for_byte),
 		cmocka_unit_test(texts_that_do_more_than_make_one_table_are_refused),
+		cmocka_unit_test(only_columns_and_indexes_are_added_to_a_table),
 		cmocka_unit_test(what_is_in_the_way_here_leaves_nothing_behind),
 	};
 
