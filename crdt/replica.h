@@ -165,6 +165,14 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 /* Number of rows of a replicated table as the application sees it. */
 int p2p_replica_table_rows(struct p2p_replica *replica, const struct p2p_table *table,
 			   uint64_t *out) P2P_MUST_CHECK;
+/* What waits of a table for a migration of its application, in words: "2 records wait for column
+ * x"; empty: nothing. */
+int p2p_replica_waits_for(struct p2p_replica *replica, const struct p2p_id *table, char *out,
+			  size_t size) P2P_MUST_CHECK;
+/* Tables of the mesh that this file never had, and that nobody disabled here. */
+int p2p_replica_each_missing(struct p2p_replica *replica,
+			     int (*each)(void *ctx, const struct p2p_id *table, const char *name),
+			     void *ctx) P2P_MUST_CHECK;
 /* Everything this vector names is merged (or frozen) here. */
 bool p2p_replica_covers(struct p2p_replica *replica, const struct p2p_vv *need);
 int p2p_replica_vector(struct p2p_replica *replica, struct p2p_vv *out) P2P_MUST_CHECK;

@@ -130,6 +130,9 @@ int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
 int p2p_replica_adopt_new(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* The founder said that members carry out what schema records add. */
 bool p2p_replica_carries(const struct p2p_replica *replica);
+/* A person disabled the table. */
+int p2p_replica_is_local(struct p2p_replica *replica, const struct p2p_id *table,
+			 bool *out) P2P_MUST_CHECK;
 /* replica_carry.c. In *out, which is true: the record has all indexes that the table has. */
 int p2p_replica_indexes_fit(struct p2p_replica *replica, const struct p2p_hash *schema,
 			    const struct p2p_table *table, bool *out) P2P_MUST_CHECK;

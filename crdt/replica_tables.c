@@ -213,7 +213,7 @@ static void local_key(char out[64], const struct p2p_id *table)
 }
 
 /* An error is no answer: without memory SQLite ends the transaction for a mere reading, too. */
-static int is_local(struct p2p_replica *replica, const struct p2p_id *table, bool *out)
+int p2p_replica_is_local(struct p2p_replica *replica, const struct p2p_id *table, bool *out)
 {
 	uint8_t value = 0;
 	char key[64];
@@ -235,7 +235,7 @@ static int set_local(struct p2p_replica *replica, const char *name, bool local)
 	int rc;
 
 	p2p_table_id(&table, name);
-	rc = is_local(replica, &table, &is);
+	rc = p2p_replica_is_local(replica, &table, &is);
 	if (rc || is == local)
 		return rc;
 	local_key(key, &table);
@@ -646,7 +646,7 @@ static int is_settled(struct p2p_replica *replica, const struct p2p_id *id, cons
 {
 	*out = p2p_store_table_by_id(replica->store, id) ||
 	       p2p_store_table_by_name(replica->store, name);
-	return *out ? 0 : is_local(replica, id, out);
+	return *out ? 0 : p2p_replica_is_local(replica, id, out);
 }
 
 /* What came of the table before it was here is merged again. */

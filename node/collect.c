@@ -34,6 +34,22 @@ static int refused_table(void *ctx, struct p2p_table *table)
 	return rc;
 }
 
+/* A table of the mesh that this file never had. */
+static int missing_table(void *ctx, const struct p2p_id *id, const char *name)
+{
+	struct table_walk *walk = ctx;
+	struct p2p_table_row row = {.state = "waiting"};
+	size_t len;
+	int rc;
+
+	(void)snprintf(row.name, sizeof(row.name), "%s", name);
+	rc = p2p_replica_waits_for(walk->node->replica, id, row.reason, sizeof(row.reason));
+	len = strlen(row.reason);
+	(void)snprintf(row.reason + len, sizeof(row.reason) - len, "%s",
+		       len ? ", which is not in this file (yet)" : "it is not in this file (yet)");
+	return rc ? rc : walk->each(walk->ctx, &row);
+}
+
 int p2p_collect_tables(struct p2p_node *node,
 		       int (*each)(void *ctx, const struct p2p_table_row *row), void *ctx)
 {
@@ -52,6 +68,9 @@ int p2p_collect_tables(struct p2p_node *node,
 		row.state = table->state == P2P_TABLE_LIVE ? "live" : "waiting";
 		if (table->state == P2P_TABLE_LIVE) {
 			rc = p2p_replica_table_rows(node->replica, table, &row.rows);
+			if (!rc)
+				rc = p2p_replica_waits_for(node->replica, &table->id, row.reason,
+							   sizeof(row.reason));
 			if (rc)
 				return rc;
 		}
@@ -59,7 +78,8 @@ int p2p_collect_tables(struct p2p_node *node,
 		if (rc)
 			return rc;
 	}
-	return p2p_schema_each(p2p_store_db(store), refused_table, &walk, NULL);
+	rc = p2p_replica_each_missing(node->replica, missing_table, &walk);
+	return rc ? rc : p2p_schema_each(p2p_store_db(store), refused_table, &walk, NULL);
 }
 
 struct known_find {

@@ -223,8 +223,7 @@ def a_state_path_longer_than_a_socket_name_works(world):
 def what_waits_for_a_later_version_says_so(world):
     world.db("a.db", SCHEMA)
     for args in (["revoke", "a.db", "x"],
-                 ["snapshot", "a.db", "f"], ["bench"],
-                 ["share", "a.db", "--replicate-schema"]):
+                 ["snapshot", "a.db", "f"], ["bench"]):
         says(world.run(*args, code=1)[1], "later version")
 
 

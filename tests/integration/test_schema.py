@@ -107,6 +107,23 @@ def a_dropped_table_comes_back_with_its_rows(world):
           rows(a, "SELECT * FROM k"))
 
 
+def what_waits_is_told_by_table(world):
+    a, b = pair(world)
+    a.execute("ALTER TABLE t ADD COLUMN c INTEGER")
+    a.execute("UPDATE t SET c = 1 WHERE id < 3")
+    a.execute("CREATE TABLE late(id INTEGER PRIMARY KEY)")
+    a.execute("INSERT INTO late VALUES (1)")
+    world.run("enable", "a.db", "late")
+    world.level("a.db", "b.db")
+    out = world.run("tables", "b.db")[0]
+    check("2 records wait for column c\n" in out, out)
+    check("table late waiting" in out and "1 record waits for the table" in out, out)
+    b.execute("ALTER TABLE t ADD COLUMN c INTEGER")
+    b.execute("CREATE TABLE late(id INTEGER PRIMARY KEY)")
+    same(world, a, b, "t", "late")
+    check(" for " not in world.run("tables", "b.db")[0], "nothing waits")
+
+
 def a_renamed_table_is_shared_under_its_new_name(world):
     a, b = pair(world)
     a.execute("ALTER TABLE k RENAME TO k2")
@@ -216,7 +233,7 @@ def vacuum_changes_nothing(world):
 
 main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on,
       a_column_that_is_dropped_and_added_comes_back, a_dropped_table_comes_back_with_its_rows,
-      a_renamed_table_is_shared_under_its_new_name, a_dropped_table_stops_nothing,
+      what_waits_is_told_by_table, a_renamed_table_is_shared_under_its_new_name, a_dropped_table_stops_nothing,
       a_late_table_gets_all, a_disabled_table_is_taken_up_again,
       a_table_enabled_again_shows_no_row_twice, its_own_rows_come_back_too, another_key_begins_anew,
       vacuum_changes_nothing])
