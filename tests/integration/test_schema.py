@@ -107,6 +107,19 @@ def a_dropped_table_comes_back_with_its_rows(world):
           rows(a, "SELECT * FROM k"))
 
 
+def a_renamed_column_keeps_its_values(world):
+    a, b = pair(world)
+    a.execute("ALTER TABLE t RENAME COLUMN a TO name")
+    world.run("rescan", "a.db", "t")
+    world.level("a.db", "b.db")
+    b.execute("INSERT INTO t(a) VALUES ('old name')")
+    b.execute("ALTER TABLE t RENAME COLUMN a TO name")
+    world.run("rescan", "b.db", "t")
+    same(world, a, b, "t")
+    check(rows(a, "SELECT name FROM t ORDER BY id") == [("x",), ("y",), ("z",), ("old name",)],
+          rows(a, "SELECT * FROM t"))
+
+
 def what_waits_is_told_by_table(world):
     a, b = pair(world)
     a.execute("ALTER TABLE t ADD COLUMN c INTEGER")
@@ -233,7 +246,7 @@ def vacuum_changes_nothing(world):
 
 main([columns_come_are_renamed_and_go, a_rebuilt_table_goes_on,
       a_column_that_is_dropped_and_added_comes_back, a_dropped_table_comes_back_with_its_rows,
-      what_waits_is_told_by_table, a_renamed_table_is_shared_under_its_new_name, a_dropped_table_stops_nothing,
+      a_renamed_column_keeps_its_values, what_waits_is_told_by_table, a_renamed_table_is_shared_under_its_new_name, a_dropped_table_stops_nothing,
       a_late_table_gets_all, a_disabled_table_is_taken_up_again,
       a_table_enabled_again_shows_no_row_twice, its_own_rows_come_back_too, another_key_begins_anew,
       vacuum_changes_nothing])
