@@ -224,8 +224,7 @@ int p2p_rowrefs_ready(struct p2p_rowwork *work, struct p2p_target *target, bool 
 	return rc;
 }
 
-/* Values of key columns, as the identity says them. A parent without a number: its identity. */
-static int key_claimed(struct p2p_rowwork *work, struct p2p_target *target)
+int p2p_rowrefs_key(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	const struct p2p_table *table = target->table;
 	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
@@ -282,7 +281,7 @@ int p2p_rowrefs_claimed(struct p2p_rowwork *work, struct p2p_target *target)
 		}
 	}
 	if (!rc && !target->table->generated_identity)
-		rc = key_claimed(work, target);
+		rc = p2p_rowrefs_key(work, target);
 	return rc;
 }
 

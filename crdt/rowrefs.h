@@ -25,6 +25,9 @@ int p2p_rowrefs_ready(struct p2p_rowwork *work, struct p2p_target *target,
 /* Sets cells to what they claim: the number of the target; its identity, when it has none. Sets key
  * columns, too, that are not set. */
 int p2p_rowrefs_claimed(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
+/* Sets key columns that are not set, of a table without generated identity, as the identity says
+ * them. A parent without a number: its identity. */
+int p2p_rowrefs_key(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
 /* Writes the entries of p2p_ref for what is set. parked: the row is not in the table. */
 int p2p_rowrefs_keep(struct p2p_rowwork *work, struct p2p_target *target,
 		     bool parked) P2P_MUST_CHECK;

@@ -406,6 +406,9 @@ static int place_new(struct p2p_rowwork *work, struct p2p_target *target)
 	bool ready;
 	int rc = p2p_rowrefs_ready(work, target, &ready);
 
+	/* a FOREIGN KEY may be part of the key, which its identity says */
+	if (!rc && ready && work->ref_count && !target->table->generated_identity)
+		rc = p2p_rowrefs_key(work, target);
 	if (!rc && work->ref_count)
 		rc = p2p_valuekeys_ready(target, work, true, &ready);
 	if (!rc)

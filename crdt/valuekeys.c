@@ -373,6 +373,8 @@ int p2p_valuekeys_keep(struct p2p_target *target, struct p2p_rowwork *work, bool
 	uint32_t i;
 	int rc = 0;
 
+	if (parked && target->table->foreign_count && !target->table->generated_identity)
+		rc = p2p_rowrefs_key(work, target); /* a FOREIGN KEY may be part of it */
 	for (i = 0; i < target->table->foreign_count && !rc; i++) {
 		const struct p2p_foreign *at = &target->table->foreigns[i];
 

@@ -9,7 +9,7 @@
 
 #define SHEET_ROWS_MAX 256
 
-enum { PERSON, WARE, NOTE, TAG, LAND, TOWN, EXTRA, SHEET_TABLES };
+enum { PERSON, WARE, NOTE, TAG, LAND, TOWN, EXTRA, VISIT, SHEET_TABLES };
 
 /* The tables, as SQL and as the twin knows them (ids of tables and constraints are the caller's to
  * fill in), and their columns. */

@@ -17,7 +17,9 @@ const char sheet_sql[] =
 	"CREATE TABLE town(id INTEGER PRIMARY KEY, land TEXT REFERENCES land(code),"
 	" mayor INTEGER DEFAULT 1 REFERENCES person(id) ON DELETE SET DEFAULT, v);"
 	"CREATE TABLE extra(id INTEGER PRIMARY KEY REFERENCES person(id) ON DELETE CASCADE,"
-	" v UNIQUE);";
+	" v UNIQUE);"
+	"CREATE TABLE visit(land TEXT REFERENCES land(code), n INTEGER, v, PRIMARY KEY(land, n))"
+	" WITHOUT ROWID;";
 
 const char *const sheet_columns[SHEET_TABLES][TWIN_COLUMNS_MAX] = {
 	{"id", "name", "mail", "boss"},
@@ -27,6 +29,7 @@ const char *const sheet_columns[SHEET_TABLES][TWIN_COLUMNS_MAX] = {
 	{"code", "v"},
 	{"id", "land", "mayor", "v"},
 	{"id", "v"},
+	{"land", "n", "v"},
 };
 
 static bool note_is_pinned(const struct p2p_value *values)
@@ -84,6 +87,10 @@ const struct twin_table sheet_tables[SHEET_TABLES] = {
 	 .key_count = 1,
 	 .uniques = {{.columns = BIT(1)}, {.columns = BIT(0)}},
 	 .foreign = {{.count = 1, .parent = PERSON, .columns = {0}, .follows = true}}},
+	{.name = "visit",
+	 .column_count = 3,
+	 .key_count = 2,
+	 .foreign = {{.count = 1, .parent = LAND, .columns = {0}, .parents = {0}}}},
 };
 
 uint32_t sheet_pick(uint64_t *rng, uint32_t below)
