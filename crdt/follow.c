@@ -99,7 +99,7 @@ static int gathers_run(struct p2p_target *target, struct gathers *all, int64_t *
 static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 {
 	struct p2p_settle *settle = target->settle;
-	struct gathers all = {p2p_calloc(list->count, sizeof(*all.items)), list->count};
+	struct gathers all = {p2p_calloc(list->count, sizeof(*all.items)), 0};
 	int64_t *numbers = p2p_calloc(list->count, sizeof(*numbers));
 	size_t i;
 	int rc = all.items && numbers ? 0 : P2P_ENOMEM;
@@ -107,9 +107,12 @@ static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 	settle->refs.moving = list;
 	settle->refs.moving_table = target->table;
 	for (i = 0; i < list->count && !rc; i++) {
-		all.items[i].settle = settle;
-		all.items[i].mover = i;
-		all.items[i].number = list->items[i].shown;
+		/* what a row that is not in the table would show may stand for another one there */
+		if (!list->items[i].in_table)
+			continue;
+		all.items[all.count].settle = settle;
+		all.items[all.count].mover = i;
+		all.items[all.count++].number = list->items[i].shown;
 	}
 	if (!rc)
 		rc = gathers_run(target, &all, numbers);

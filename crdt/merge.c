@@ -438,7 +438,7 @@ static int record_apply(const struct raw_record *raw, struct p2p_merge_counts *c
 	return rc ? rc : record_known(raw, &record, counts);
 }
 
-static void counts_take(struct p2p_merge *merge, struct p2p_merge_counts *counts)
+void p2p_merge_counts_take(struct p2p_merge *merge, struct p2p_merge_counts *counts)
 {
 	size_t i;
 
@@ -488,7 +488,7 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 		entry.stamp = header->stamp;
 		rc = p2p_store_vector_set(merge->config.store, &entry);
 	}
-	counts_take(merge, counts ? counts : &own);
+	p2p_merge_counts_take(merge, counts ? counts : &own);
 	return rc ? merge_error(merge, err, rc, "merge a changeset") : 0;
 }
 

@@ -77,6 +77,8 @@ int p2p_merge_count(struct p2p_merge *merge, struct p2p_table *table,
 		    uint32_t column) P2P_MUST_CHECK;
 /* Rows show temporary numbers that did not when this was asked last. After finish(). */
 bool p2p_merge_renumbered(struct p2p_merge *merge);
+/* Adds the rows that were written and parked since, by apply or finish. */
+void p2p_merge_counts_take(struct p2p_merge *merge, struct p2p_merge_counts *counts);
 /* Projects what apply and touch_number left to project; before the caller's commit. After a
  * rollback, before p2p_store_reopen() and after p2p_store_load() call p2p_merge_reset() instead: it
  * drops what is pending, statements and what is kept of tables. */

@@ -283,7 +283,10 @@ static int merge_group(struct merging *m, bool beside, struct p2p_error *err)
 	}
 	rc = p2p_replica_end_fold(replica, err);
 	p2p_replica_note_hold(replica, (p2p_env_now(replica->config.env).ms - m->begun.ms) * 1000);
-	return rc ? rc : merged(m);
+	if (rc)
+		return rc;
+	p2p_merge_counts_take(replica->merge, &m->counts);
+	return merged(m);
 }
 
 /* Is this a moment to commit in the application's file? *out_beside: although somebody reads. */

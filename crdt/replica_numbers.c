@@ -63,8 +63,9 @@ int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t 
 	*out_again_ms = UINT64_MAX;
 	if (p2p_capture_numbering(replica->capture)) {
 		rc = moment ? p2p_replica_fold(replica, 0, err) : P2P_EBUSY;
-	} else if (replica->numbers_due && !replica->project_due &&
-		   !p2p_replica_in_question(replica)) {
+	} else if (replica->numbers_due && !replica->project_due && replica->peers &&
+		   p2p_sync_heard(replica->sync) && !p2p_replica_in_question(replica)) {
+		/* not before a peer's vector was compared: nothing is numbered until then */
 		if (!replica->ready_at.ms || now.ms - replica->numbers_at.ms >= NUMBER_WAIT_MS)
 			rc = numbers_give(replica, err);
 	}
@@ -72,7 +73,7 @@ int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t 
 		*out_again_ms = NUMBER_RETRY_MS;
 	else if (!rc && p2p_capture_numbering(replica->capture))
 		*out_again_ms = 0;
-	else if (!rc && replica->numbers_due)
+	else if (!rc && replica->numbers_due && replica->peers)
 		*out_again_ms = NUMBER_RETRY_MS;
 	return rc == P2P_EBUSY ? 0 : rc;
 }
