@@ -96,6 +96,16 @@ static int gathers_run(struct p2p_target *target, struct gathers *all, int64_t *
 	return p2p_settle_children_many(target, &many);
 }
 
+/* It stood in the table until this transaction: its children stand there still. */
+static bool was_lifted(struct p2p_target *target, const struct p2p_claimant *at)
+{
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	struct p2p_buf key;
+
+	p2p_claimant_key(&key, bytes, &at->identity);
+	return p2p_settle_lifted(target, &key);
+}
+
 static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 {
 	struct p2p_settle *settle = target->settle;
@@ -108,7 +118,7 @@ static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 	settle->refs.moving_table = target->table;
 	for (i = 0; i < list->count && !rc; i++) {
 		/* what a row that is not in the table would show may stand for another one there */
-		if (!list->items[i].in_table)
+		if (!list->items[i].in_table && !was_lifted(target, &list->items[i]))
 			continue;
 		all.items[all.count].settle = settle;
 		all.items[all.count].mover = i;

@@ -54,6 +54,8 @@ int p2p_settle_gates(struct p2p_target *target) P2P_MUST_CHECK;
 /* References of its rows to rows of table `parent` (0: none) were written. */
 void p2p_settle_refs_written(struct p2p_target *target, uint32_t parent);
 
+/* The row was taken out of its table since the last run. */
+bool p2p_settle_lifted(const struct p2p_target *target, const struct p2p_buf *key);
 /* The plan will be asked about the row. */
 int p2p_settle_ask(struct p2p_target *target, const struct p2p_buf *key,
 		   bool lifted) P2P_MUST_CHECK;
