@@ -522,7 +522,7 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 	}
 	p2p_vv_digest(&replica->merged, &out->digest);
 	out->looking = p2p_replica_looking(replica);
-	out->numbering = replica->numbers_due ||
+	out->numbering = (replica->numbers_due && replica->peers) ||
 			 (replica->capture && p2p_capture_numbering(replica->capture));
 	out->waiting = p2p_store_waiting_count(replica->store);
 	out->parked = p2p_store_parked_count(replica->store);
