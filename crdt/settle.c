@@ -96,21 +96,6 @@ void p2p_settle_refs_written(struct p2p_target *target, uint32_t parent)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-bool p2p_settle_lifted(const struct p2p_target *target, const struct p2p_buf *key)
-{
-	const struct p2p_settle *settle = target->settle;
-	size_t i;
-
-	for (i = 0; i < settle->row_count; i++) {
-		const struct p2p_settle_row *at = &settle->rows[i];
-
-		if (at->lifted && at->table == target->table->number && at->len == key->len &&
-		    memcmp(settle->keys.data + at->at, key->data, key->len) == 0)
-			return true;
-	}
-	return false;
-}
-
 int p2p_settle_ask(struct p2p_target *target, const struct p2p_buf *key, bool lifted)
 {
 	struct p2p_settle *settle = target->settle;

@@ -16,6 +16,21 @@ struct run {
 	size_t refused; /* rows found to be forbidden, in this pass */
 };
 
+bool p2p_settle_lifted(const struct p2p_target *target, const struct p2p_buf *key)
+{
+	const struct p2p_settle *settle = target->settle;
+	size_t i;
+
+	for (i = 0; i < settle->row_count; i++) {
+		const struct p2p_settle_row *at = &settle->rows[i];
+
+		if (at->lifted && at->table == target->table->number && at->len == key->len &&
+		    memcmp(settle->keys.data + at->at, key->data, key->len) == 0)
+			return true;
+	}
+	return false;
+}
+
 static const char *refused_reason(const struct p2p_settle *settle, const struct p2p_plan_row *row)
 {
 	size_t i;
