@@ -3,12 +3,19 @@
  *
  * One entry for each row and changeset of which something lost: a cell to a concurrent write of
  * another node ("cell"), a row or its cells to a concurrent delete ("delete"). Only what its
- * overwriter had not seen is a conflict (crdt/seen.h). Equal values are none. Local and bounded: at
- * most P2P_CONFLICTS_MAX entries, none older than P2P_CONFLICT_AGE_MS. */
+ * overwriter had not seen is a conflict (crdt/seen.h). Equal values are none.
+ *
+ * One entry for each number that a row lost to another row ("number"): what it claimed, and, as
+ * long as it is listed, what it has instead: a temporary number, then the one that its author gave
+ * it. It goes if the row has its number after all.
+ *
+ * Local and bounded: at most P2P_CONFLICTS_MAX entries, none older than P2P_CONFLICT_AGE_MS. */
 #ifndef P2P_CRDT_CONFLICTS_H
 #define P2P_CRDT_CONFLICTS_H
 
 #include "crdt/rowmerge.h"
+
+struct p2p_claimant;
 
 /* A cell of the record that is being merged, and a stored one, of which one lost. */
 struct p2p_lost_cell {
@@ -34,6 +41,13 @@ int p2p_conflicts_late(struct p2p_rowmerge *m) P2P_MUST_CHECK;
  * as it was parked just now. authority NULL: origins are replica ids. */
 int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
 			 const struct p2p_authority *authority) P2P_MUST_CHECK;
+
+/* The projection put a row under another number (p2p_numbers): one that it lost its own to, or its
+ * own. ctx: the target. */
+int p2p_conflicts_number(void *ctx, const struct p2p_claimant *at) P2P_MUST_CHECK;
+/* The record takes its row's claim to number `before` back: listed if an earlier one to it is
+ * there. A row that came together with that change was never seen under a temporary number. */
+int p2p_conflicts_number_left(struct p2p_rowmerge *m, int64_t before) P2P_MUST_CHECK;
 
 /* Entries, newest first, then parked rows (id 0). Texts are JSON, borrowed for the call. */
 struct p2p_conflict {

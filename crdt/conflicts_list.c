@@ -87,6 +87,7 @@ struct restoring {
 	struct p2p_cells lost;
 	int64_t number; /* that the row claimed */
 	bool deleted;	/* the whole row was lost */
+	bool renumbered;
 };
 
 static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err)
@@ -107,6 +108,7 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 		p2p_buf_put(&r->encoded, sqlite3_column_blob(stmt, 2),
 			    (size_t)sqlite3_column_bytes(stmt, 2));
 		r->deleted = strcmp(text_of(stmt, 3), "delete") == 0;
+		r->renumbered = strcmp(text_of(stmt, 3), "number") == 0;
 		r->number = sqlite3_column_int64(stmt, 4);
 		rc = p2p_buf_error(&r->key);
 		if (!rc)
@@ -120,6 +122,11 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 	if (!rc && (!r->table || r->table->state != P2P_TABLE_LIVE))
 		rc = p2p_error_set(err, P2P_EREFUSED,
 				   "its table is not replicated here (any more)");
+	if (!rc && r->renumbered)
+		rc = p2p_error_set(err, P2P_EREFUSED,
+				   "nothing of the row was lost: it has another number, for %lld "
+				   "is another row's; UPDATE can give it any number that is free",
+				   (long long)r->number);
 	return rc;
 }
 

@@ -214,6 +214,7 @@ static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p
 	rc = p2p_apptable_init(&target->app, merge->config.store, table);
 	p2p_numbers_init(&target->numbers, &target->app, merge->config.log);
 	target->numbers.moving = p2p_follow_moving;
+	target->numbers.given = p2p_conflicts_number;
 	target->numbers.ctx = target;
 	if (!rc)
 		rc = p2p_uniques_init(&target->uniques, &target->app);

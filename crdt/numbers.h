@@ -24,6 +24,7 @@
 #define P2P_NUMBERS_LOWEST (-2147483648ll)
 
 struct p2p_claimants;
+struct p2p_claimant;
 
 struct p2p_numbers {
 	struct p2p_apptable *app; /* borrowed */
@@ -39,6 +40,8 @@ struct p2p_numbers {
 	bool yields_known, yields; /* rows of the table yielded */
 	/* Rows are about to move (shown to target), or, done, have: NULL allowed. */
 	int (*moving)(void *ctx, struct p2p_claimants *list, bool done);
+	/* A row has another number now: its own, or, a loser, a temporary one. NULL allowed. */
+	int (*given)(void *ctx, const struct p2p_claimant *at);
 	void *ctx;
 };
 

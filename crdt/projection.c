@@ -246,6 +246,8 @@ static int project_move(struct projection *projection)
 	for (i = 0; i < list.count && !rc; i++) {
 		if (list.items[i].loser)
 			rc = p2p_claimant_note(numbers, &list.items[i], list.items[i].target);
+		if (!rc && numbers->given)
+			rc = numbers->given(numbers->ctx, &list.items[i]);
 		if (list.items[i].target > used)
 			used = list.items[i].target;
 	}

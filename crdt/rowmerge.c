@@ -205,6 +205,8 @@ static int claim_merge(struct p2p_rowmerge *m, int64_t number)
 	memset(&value, 0, sizeof(value));
 	value.type = P2P_INTEGER;
 	value.integer = number;
+	m->claim_stamp = cell->stamp;
+	m->claim_replica = cell->replica;
 	cell->stamp = m->clock.stamp.value;
 	cell->replica = m->replica;
 	cell->hash = p2p_value_hash(p2p_store_hash_key(m->store), &value);
@@ -485,7 +487,9 @@ static int claim_moved(struct p2p_rowmerge *m, int64_t before)
 		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
 	if (!rc)
 		rc = p2p_numbers_touch(numbers, before);
-	return rc ? rc : p2p_numbers_touch(numbers, work->number);
+	if (!rc)
+		rc = p2p_numbers_touch(numbers, work->number);
+	return rc || before == work->number ? rc : p2p_conflicts_number_left(m, before);
 }
 
 static int row_alive(struct p2p_rowmerge *m)

@@ -25,6 +25,8 @@ struct p2p_rowmerge {
 	struct p2p_buf *texts; /* of numbers that are stored as text: room for all cells, or none */
 	bool wait;	       /* something in it cannot be merged yet */
 	bool changed, claimed; /* a cell, or the claim to the number, has a new clock */
+	uint64_t claim_stamp;  /* of the claim before */
+	uint32_t claim_replica;
 	struct p2p_counters *counters; /* of the row (crdt/counters.h), for tables that have them */
 	/* for crdt/conflicts.h */
 	const struct p2p_authority *authority;

@@ -81,6 +81,12 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CONFLICT_PUT] = "INSERT INTO main.p2p_conflict(kind, t, name, k, \"row\", kept,"
 				 " lost, cells, origin, lost_ms, ms, number)"
 				 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+	[P2P_SQL_CONFLICT_NUMBER] = "SELECT id FROM main.p2p_conflict WHERE kind = 'number'"
+				    " AND t = ?1 AND k = ?2 AND number = ?3",
+	[P2P_SQL_CONFLICT_NUMBERED] = "UPDATE main.p2p_conflict SET \"row\" = ?3, kept = ?3"
+				      " WHERE kind = 'number' AND t = ?1 AND k = ?2",
+	[P2P_SQL_CONFLICT_REGAINED] = "DELETE FROM main.p2p_conflict WHERE kind = 'number'"
+				      " AND t = ?1 AND k = ?2 AND number = ?3",
 	[P2P_SQL_CONFLICT_TRIM] = "DELETE FROM main.p2p_conflict WHERE id <="
 				  " (SELECT max(id) FROM main.p2p_conflict) - ?1",
 	[P2P_SQL_CONFLICT_EACH] = "SELECT * FROM main.p2p_conflicts",

@@ -54,6 +54,7 @@ static const char sql_setup[] =
 	" t INTEGER NOT NULL, name TEXT NOT NULL, k BLOB NOT NULL, \"row\" TEXT NOT NULL,"
 	" kept TEXT NOT NULL, lost TEXT NOT NULL, cells BLOB, origin TEXT NOT NULL,"
 	" lost_ms INTEGER NOT NULL, ms INTEGER NOT NULL, number INTEGER);"
+	"CREATE INDEX main.p2p_conflict_row ON p2p_conflict(t, k);"
 	"CREATE VIEW main.p2p_conflicts AS SELECT id, kind, name AS \"table\", \"row\", kept, lost,"
 	" origin, strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch') AS time"
 	" FROM p2p_conflict UNION ALL SELECT NULL,"

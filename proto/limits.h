@@ -71,7 +71,7 @@
 #define P2P_VALUE_BYTES_MAX	(256 * 1024 * 1024)
 #define P2P_RECORD_BYTES_MAX	(512 * 1024 * 1024)
 /* What lost in a merge is listed: so many entries, and for so long. */
-#define P2P_CONFLICTS_MAX	  10000
+#define P2P_CONFLICTS_MAX	  50000
 #define P2P_CONFLICT_AGE_MS	  (90ll * 24 * 3600 * 1000)
 #define P2P_REPLICAS_MAX	  4096
 #define P2P_REPLICAS_PER_NODE_MAX 16

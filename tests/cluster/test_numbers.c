@@ -63,6 +63,8 @@ static int64_t number_of(size_t node, const char *sql)
 	return number;
 }
 
+static size_t lost_at(uint64_t seed);
+
 static void end(void)
 {
 	uint64_t changesets, rows;
@@ -100,6 +102,59 @@ static void a_row_that_lost_its_number_gets_a_permanent_one(void **state)
 			    "|3|1\n|4|0\n");
 		end();
 	}
+}
+
+/* On every node, whether it saw the temporary number or only what came of it. */
+static void a_number_that_was_lost_is_listed_with_both(void **state)
+{
+	static const char sql[] = "SELECT kind, \"table\", lost, json_extract(kept, '$.id') ="
+				  " (SELECT id FROM note WHERE text = 'second'),"
+				  " kept = \"row\", length(origin) = 64 FROM p2p_conflicts";
+	static const char when[] = "SELECT time, origin FROM p2p_conflicts";
+	char *first, *other;
+	size_t i;
+
+	(void)state;
+	begin(11, 4);
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO note(text) VALUES('first')");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 1, "INSERT INTO note(text) VALUES('second')");
+	cluster_run(&cluster, 10);
+	cluster_connect(&cluster, 0, 1);
+	cluster_connect(&cluster, 0, 2);
+	cluster_run(&cluster, 5000);
+	/* node 3 hears all of it at once */
+	meet();
+	first = cluster_rows(&cluster, 0, when);
+	for (i = 0; i < cluster.count; i++) {
+		expect_rows(i, sql, "|'number'|'note'|'{\"id\":3}'|1|1|1\n");
+		other = cluster_rows(&cluster, i, when);
+		assert_string_equal(first, other);
+		free(other);
+	}
+	free(first);
+	end();
+}
+
+static void who_has_its_number_after_all_lost_nothing(void **state)
+{
+	size_t loser, i;
+
+	(void)state;
+	loser = lost_at(12);
+	expect_rows(loser, "SELECT kind, json_extract(kept, '$.id') < 0 FROM p2p_conflicts",
+		    "|'number'|1\n");
+	/* the other row goes before this one is given another number */
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, loser, "DELETE FROM note WHERE id = 3");
+	meet();
+	for (i = 0; i < cluster.count; i++)
+		expect_rows(i,
+			    "SELECT count(*) FROM p2p_conflicts c, note n WHERE"
+			    " json_extract(lost, '$.id') = n.id AND n.text LIKE 'of%'",
+			    "|0\n");
+	end();
 }
 
 static void who_is_numbered_stays_where_it_is(void **state)
@@ -273,6 +328,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_row_that_lost_its_number_gets_a_permanent_one),
+		cmocka_unit_test(a_number_that_was_lost_is_listed_with_both),
+		cmocka_unit_test(who_has_its_number_after_all_lost_nothing),
 		cmocka_unit_test(who_is_numbered_stays_where_it_is),
 		cmocka_unit_test(autoincrement_never_meets_a_permanent_number),
 		cmocka_unit_test(there_is_no_number_above_the_greatest),

@@ -127,10 +127,40 @@ def a_row_that_a_constraint_keeps_out_is_listed_while_it_is(world):
     check(conflicts(world, "a.db") == conflicts(world, "b.db") == [], "and is off the list")
 
 
+def a_number_that_was_lost_is_listed_and_stays_what_it_is(world):
+    one, two, shared = pair(world)
+    one.execute("INSERT INTO item(name) VALUES ('of a')")
+    world.run("vector", "a.db")
+    two.execute("INSERT INTO item(name) VALUES ('of b')")
+    meet(world, shared)
+    number = until_numbered(world, two)
+    for db in "a.db", "b.db":
+        found = conflicts(world, db)
+        check(len(found) == 1 and found[0]["kind"] == "number" and found[0]["table"] == "item", "%s: %s" % (db, found))
+        check(found[0]["lost"] == {"id": 3} and found[0]["kept"] == found[0]["row"] == {"id": number}, found)
+        check(found[0]["origin"] != shared.node and found[0]["time"].endswith("Z"), found)
+    _out, err = world.run("conflicts", "b.db", "--restore", str(conflicts(world, "b.db")[0]["id"]), code=5)
+    check("nothing of the row was lost" in err, err)
+    check(len(conflicts(world, "b.db")) == 1, "it stays on the list")
+
+
+def until_numbered(world, conn):
+    """The number that the row of b was given for good."""
+    for _i in range(100):
+        number = rows(conn, "SELECT id FROM item WHERE name = 'of b'")[0][0]
+        if number > 3:
+            world.run("wait", "b.db")
+            world.run("wait", "a.db")
+            return number
+        world.run("wait", "b.db")
+    raise AssertionError("still %d" % number)
+
+
 main([
     both_sides_list_the_cell_that_lost,
     a_write_that_saw_the_other_is_no_conflict,
     a_row_that_was_deleted_while_another_changed_it_can_come_back,
     a_lost_cell_is_written_back_as_a_new_change,
     a_row_that_a_constraint_keeps_out_is_listed_while_it_is,
+    a_number_that_was_lost_is_listed_and_stays_what_it_is,
 ])
