@@ -49,6 +49,7 @@ int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture 
 	p2p_buf_init(&capture->key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->bytes, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->body, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&capture->yields, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->present_numbers, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->targets, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&capture->target.key, P2P_RECORD_BYTES_MAX);
@@ -82,6 +83,7 @@ void p2p_capture_free(struct p2p_capture *capture)
 	p2p_buf_deinit(&capture->key);
 	p2p_buf_deinit(&capture->bytes);
 	p2p_buf_deinit(&capture->body);
+	p2p_buf_deinit(&capture->yields);
 	p2p_counters_deinit(&capture->counters);
 	p2p_buf_deinit(&capture->present_numbers);
 	p2p_buf_deinit(&capture->targets);
@@ -196,6 +198,8 @@ static int fold_row(struct p2p_capture *capture, struct p2p_table *table,
 				       row->number);
 	if (!rc)
 		rc = fold_refs(capture, table, row);
+	if (!rc)
+		rc = p2p_capture_yields_fold(capture, table, row);
 	if (!rc && row->unpark) {
 		p2p_buf_init(&none, 1);
 		rc = p2p_store_parked_put(store, table, row->key, row->key_len, &none, "");
@@ -211,7 +215,7 @@ static int fold_tell(struct p2p_table *table, const struct p2p_overlay_row *row,
 {
 	int rc = 0;
 
-	if (!table->generated_identity || !row->number_changed)
+	if (!table->generated_identity || !(row->number_changed || row->yield_count))
 		return changed(ctx, table, NULL);
 	if (row->shown != row->number)
 		rc = changed(ctx, table, &row->shown);

@@ -60,11 +60,17 @@ static int item_add(struct freezing *f, struct p2p_overlay_row *row, p2p_ordinal
 	return 0;
 }
 
+/* Rows that yield come after those that they give way to: a long turn goes on in another
+ * changeset, with another stamp. */
 static int by_ordinal(const void *a, const void *b)
 {
 	const struct item *x = a, *y = b;
+	bool x_yields = x->row->yield_turn == x->ordinal,
+	     y_yields = y->row->yield_turn == y->ordinal;
 
-	return (x->ordinal > y->ordinal) - (x->ordinal < y->ordinal);
+	if (x->ordinal != y->ordinal)
+		return x->ordinal < y->ordinal ? -1 : 1;
+	return (int)x_yields - (int)y_yields;
 }
 
 static int items_collect(struct freezing *f)
@@ -81,6 +87,8 @@ static int items_collect(struct freezing *f)
 		for (i = 0; i < row->state.cell_count && row->ordinals && !rc; i++)
 			if (row->ordinals[i])
 				rc = item_add(f, row, row->ordinals[i]);
+		if (!rc && row->yield_turn)
+			rc = item_add(f, row, row->yield_turn);
 	}
 	if (!rc && f->count)
 		qsort(f->items, f->count, sizeof(*f->items), by_ordinal);
@@ -157,6 +165,12 @@ static int record_cells(struct p2p_capture *capture, const struct p2p_table *tab
 	return rc ? rc : p2p_capture_cells_done(capture, record);
 }
 
+/* The row is kept out of the table: its cells are not the application's. */
+static bool record_only_yields(const struct p2p_overlay_row *row, const struct p2p_record *record)
+{
+	return record->yield_count && p2p_overlay_kept_out(row);
+}
+
 static int record_write(struct freezing *f, const struct item *item)
 {
 	struct p2p_capture *capture = f->capture;
@@ -177,6 +191,9 @@ static int record_write(struct freezing *f, const struct item *item)
 	rc = table_index(f, table, &record.table);
 	if (!rc && p2p_rowstate_alive(&row->state)) {
 		record.flags = row->life == item->ordinal ? P2P_RECORD_BORN : 0;
+		rc = p2p_capture_yields_put(capture, row, item->ordinal, &record);
+	}
+	if (!rc && p2p_rowstate_alive(&row->state) && !record_only_yields(row, &record)) {
 		rc = p2p_capture_key(capture, table, row, key);
 		if (!rc)
 			rc = p2p_store_app_row(store, table, key, &stmt);
@@ -307,6 +324,11 @@ static void item_settle(struct freezing *f, const struct item *item)
 		row->state.replica = own;
 		row->life = 0;
 	}
+	for (i = 0; i < row->yield_count && row->yield_turn == item->ordinal; i++)
+		if (!row->yields[i].stamp)
+			row->yields[i].stamp = item->stamp.value;
+	if (row->yield_turn == item->ordinal)
+		row->yield_turn = 0;
 	p2p_overlay_frozen(row);
 	row->provisional = false;
 }
@@ -375,6 +397,8 @@ static int freezing_run(struct freezing *f, struct p2p_error *err)
 		rc = p2p_capture_loosen(capture);
 	if (!rc && f->freeze->numbering && !f->freeze->more)
 		rc = p2p_capture_number(capture, f->freeze);
+	if (!rc)
+		rc = p2p_capture_yields(capture);
 	if (rc)
 		capture->stale = true;
 	if (!rc)

@@ -1,7 +1,8 @@
 /* What the files of capture share: capture.c (life, fold), capture_scan.c (journal to keys),
  * capture_row.c (a row against what is known of it), capture_keys.c (keys with references),
  * capture_refs.c (references), capture_loosen.c (rows whose parent went), capture_count.c
- * (counters), capture_numbers.c (permanent numbers), capture_freeze.c (into the side log),
+ * (counters), capture_numbers.c (permanent numbers), capture_yields.c (rows that are kept out give
+ * way) with capture_view.c (what a plan sees), capture_freeze.c (into the side log),
  * capture_replay.c (back from the side log). */
 #ifndef P2P_CRDT_CAPTURE_PRIVATE_H
 #define P2P_CRDT_CAPTURE_PRIVATE_H
@@ -11,6 +12,7 @@
 #include "crdt/numbers.h"
 #include "crdt/overlay.h"
 #include "crdt/touched.h"
+#include "crdt/unique.h"
 
 struct sqlite3_stmt;
 
@@ -79,7 +81,7 @@ struct p2p_capture {
 	struct p2p_buf targets; /* identities that the cells of a record refer to */
 	/* scratch of the row that is looked at */
 	struct p2p_rowstate state;
-	struct p2p_buf key, bytes, body;
+	struct p2p_buf key, bytes, body, yields;
 	uint64_t *hashes;	/* owned: P2P_COLUMNS_MAX, by column index */
 	bool *canonical;	/* owned: the key column has the value of the identity */
 	struct p2p_cell *cells; /* owned: P2P_COLUMNS_MAX */
@@ -197,6 +199,35 @@ void p2p_capture_number_given(struct p2p_capture *capture, struct p2p_overlay_ro
 void p2p_capture_number_taken(struct p2p_capture *capture, uint32_t table, int64_t number);
 /* Rows whose number went that way get another one. After the scan. */
 int p2p_capture_number_again(struct p2p_capture *capture) P2P_MUST_CHECK;
+/* capture_yields.c: rows that are kept out give way where else what was captured would push a row
+ * out of the table. Inside a read transaction, everything captured. */
+int p2p_capture_yields(struct p2p_capture *capture) P2P_MUST_CHECK;
+/* What the row yields in this turn; borrowed until the next one. */
+int p2p_capture_yields_put(struct p2p_capture *capture, const struct p2p_overlay_row *row,
+			   p2p_ordinal ordinal, struct p2p_record *record) P2P_MUST_CHECK;
+/* After the row's references. */
+int p2p_capture_yields_fold(struct p2p_capture *capture, const struct p2p_table *table,
+			    const struct p2p_overlay_row *row) P2P_MUST_CHECK;
+
+/* capture_view.c: one table, as captured. After a failed init(), too, deinit(). */
+struct capture_view {
+	struct p2p_capture *capture; /* borrowed, like the next two */
+	struct p2p_table *table;
+	struct capture_finder *finder;
+	struct p2p_uniques uniques;
+	/* the row that was taken up last */
+	struct p2p_rowstate state;
+	struct p2p_cells cells, stored;
+	struct p2p_buf key, values, targets;
+	struct p2p_store_yield *yields; /* owned */
+	size_t yield_count;
+	bool shown;
+};
+int p2p_capture_view_init(struct capture_view *view, struct p2p_capture *capture,
+			  struct p2p_table *table) P2P_MUST_CHECK;
+void p2p_capture_view_deinit(struct capture_view *view);
+/* For plans about rows of this table; ctx is the view. */
+void p2p_capture_view_plan(struct capture_view *view, struct p2p_plan_view *out);
 /* capture_replay.c: sets position, head and clock, and fills the overlay from the side log. */
 int p2p_capture_replay(struct p2p_capture *capture) P2P_MUST_CHECK;
 

@@ -200,6 +200,7 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 			const struct p2p_record *record)
 {
 	bool born = record->flags & P2P_RECORD_BORN, numbered = row->renumbered;
+	struct p2p_id id;
 	size_t i;
 	int rc;
 
@@ -218,6 +219,10 @@ static int replay_alive(struct replay *r, struct p2p_overlay_row *row,
 			continue; /* dropped since */
 		rc = replay_tagged(r, row, column, &record->cells[i], born);
 		numbered |= capture_is_number(r->table, column);
+	}
+	for (i = 0; i < record->yield_count && !rc; i++) {
+		memcpy(id.bytes, record->yields + i * P2P_ID_BYTES, P2P_ID_BYTES);
+		rc = p2p_overlay_yield(row, &id, r->header.stamp.value);
 	}
 	if (!rc && born && r->table->generated_identity) {
 		row->shown = row->number;

@@ -372,7 +372,7 @@ int p2p_capture_displaced(struct p2p_capture *capture)
 		return 0;
 	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
 		if (!row->provisional || !p2p_rowstate_alive(&row->state) ||
-		    row->scan == capture->scan)
+		    row->scan == capture->scan || p2p_overlay_kept_out(row))
 			continue;
 		row->scan = capture->scan;
 		rc = row_gone(capture, row, &gone);

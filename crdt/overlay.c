@@ -20,6 +20,7 @@ static void overlay_row_free(struct p2p_overlay_row *row)
 	p2p_rowstate_deinit(&row->state);
 	p2p_free(row->ordinals);
 	p2p_free(row->counted);
+	p2p_free(row->yields);
 	p2p_free(row->refs);
 	p2p_free(row->key);
 	p2p_free(row);
@@ -267,8 +268,29 @@ void p2p_overlay_uncount(struct p2p_overlay_row *row)
 	row->counted_count = 0;
 }
 
+int p2p_overlay_yield(struct p2p_overlay_row *row, const struct p2p_id *constraint, uint64_t stamp)
+{
+	struct p2p_overlay_yield *grown;
+	uint32_t i;
+
+	for (i = 0; i < row->yield_count; i++)
+		if (p2p_id_cmp(&row->yields[i].constraint, constraint) == 0) {
+			row->yields[i].stamp = stamp;
+			return 0;
+		}
+	grown = p2p_realloc(row->yields, (row->yield_count + 1) * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	row->yields = grown;
+	grown[row->yield_count].constraint = *constraint;
+	grown[row->yield_count++].stamp = stamp;
+	return 0;
+}
+
 void p2p_overlay_empty(struct p2p_overlay_row *row)
 {
+	row->yield_count = 0;
+	row->yield_turn = 0;
 	p2p_rowstate_deinit(&row->state);
 	p2p_rowstate_init(&row->state);
 	p2p_free(row->ordinals);

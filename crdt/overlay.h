@@ -21,6 +21,11 @@ struct p2p_counted {
 	int64_t total;
 	uint64_t stamp; /* 0: not frozen yet */
 };
+/* What the row yielded, frozen and not folded, or about to be frozen. */
+struct p2p_overlay_yield {
+	struct p2p_id constraint;
+	uint64_t stamp; /* 0: not frozen yet */
+};
 /* A cell in `refs`: nothing new; it refers to the row that shows its number; it is loose. */
 enum p2p_overlay_ref { P2P_OVERLAY_REF_NONE, P2P_OVERLAY_REF_ROW, P2P_OVERLAY_REF_LOOSE };
 
@@ -39,6 +44,9 @@ struct p2p_overlay_row {
 	p2p_ordinal life;	     /* provisional birth or death */
 	struct p2p_counted *counted; /* owned; of tables with counters */
 	size_t counted_count;
+	struct p2p_overlay_yield *yields; /* owned */
+	uint32_t yield_count;
+	p2p_ordinal yield_turn; /* in which those go that are not frozen */
 	uint64_t stored_length; /* causal length that the file has */
 	uint64_t frozen_length; /* causal length that is frozen or folded, and its clock: */
 	uint64_t frozen_stamp;
@@ -55,6 +63,12 @@ struct p2p_overlay_row {
 	bool provisional;    /* any provisional change */
 	bool present;	     /* born of what was there when its table was enabled */
 };
+
+/* It is not in the application's table, alive as it is: all that it does is to yield. */
+static inline bool p2p_overlay_kept_out(const struct p2p_overlay_row *row)
+{
+	return (row->state.flags & P2P_ROW_PARKED) && !row->unpark;
+}
 
 struct p2p_overlay {
 	struct p2p_overlay_row **by_key;    /* owned */
@@ -97,7 +111,10 @@ void p2p_overlay_uncount(struct p2p_overlay_row *row);
 /* Sets refs of a slot; the row has it. P2P_ENOMEM. */
 int p2p_overlay_ref(struct p2p_overlay_row *row, uint32_t slot,
 		    enum p2p_overlay_ref ref) P2P_MUST_CHECK;
-/* A life ended: no cells, ordinals, refs. */
+/* Replaces the one of its constraint. P2P_ENOMEM. */
+int p2p_overlay_yield(struct p2p_overlay_row *row, const struct p2p_id *constraint,
+		      uint64_t stamp) P2P_MUST_CHECK;
+/* A life ended: no cells, yields, ordinals, refs. */
 void p2p_overlay_empty(struct p2p_overlay_row *row);
 /* Slots of state and ordinals. P2P_ENOMEM, P2P_ETOOBIG. */
 int p2p_overlay_resize(struct p2p_overlay_row *row, uint32_t slots) P2P_MUST_CHECK;

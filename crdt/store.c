@@ -61,6 +61,8 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 			       " VALUES(?1, ?2, ?3, ?4)",
 	[P2P_SQL_PARKED_DELETE] = "DELETE FROM main.p2p_parked WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_PARKED_EACH] = "SELECT k FROM main.p2p_parked WHERE t = ?1",
+	[P2P_SQL_OUT_ANY] = "SELECT EXISTS(SELECT 1 FROM main.p2p_parked)"
+			    " OR EXISTS(SELECT 1 FROM main.p2p_temp)",
 	[P2P_SQL_PARKED_COUNT] = "SELECT count(*) FROM main.p2p_parked",
 	[P2P_SQL_WAITING_PUT] = "INSERT OR IGNORE INTO main.p2p_waiting"
 				"(hash, t, stamp, replica, schema, record)"

@@ -236,6 +236,8 @@ int p2p_store_parked_each(struct p2p_store *store, const struct p2p_table *table
 /* For people: 0 when it cannot be read. */
 uint64_t p2p_store_parked_count(struct p2p_store *store);
 int p2p_store_parked_any(struct p2p_store *store, bool *out) P2P_MUST_CHECK;
+/* Some row is parked, or shows a temporary number. */
+int p2p_store_out_any(struct p2p_store *store, bool *out) P2P_MUST_CHECK;
 
 /* Records that name a table or column this file does not have: kept durably (design 4.5). */
 int p2p_store_waiting_put(struct p2p_store *store, const struct p2p_id *table,

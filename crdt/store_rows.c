@@ -296,10 +296,10 @@ uint64_t p2p_store_parked_count(struct p2p_store *store)
 	return count_of(store, P2P_SQL_PARKED_COUNT);
 }
 
-int p2p_store_parked_any(struct p2p_store *store, bool *out)
+static int any_of(struct p2p_store *store, enum p2p_store_sql which, bool *out)
 {
 	sqlite3_stmt *stmt;
-	int rc = p2p_store_statement(store, P2P_SQL_PARKED_COUNT, &stmt);
+	int rc = p2p_store_statement(store, which, &stmt);
 
 	if (!rc)
 		rc = step_result(store, sqlite3_step(stmt));
@@ -307,6 +307,16 @@ int p2p_store_parked_any(struct p2p_store *store, bool *out)
 	if (stmt)
 		(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
+}
+
+int p2p_store_parked_any(struct p2p_store *store, bool *out)
+{
+	return any_of(store, P2P_SQL_PARKED_COUNT, out);
+}
+
+int p2p_store_out_any(struct p2p_store *store, bool *out)
+{
+	return any_of(store, P2P_SQL_OUT_ANY, out);
 }
 
 uint64_t p2p_store_waiting_count(struct p2p_store *store)
