@@ -104,6 +104,24 @@ void p2p_capture_reset(struct p2p_capture *capture)
 
 /* --- running ---------------------------------------------------------------------------------- */
 
+int p2p_capture_snapshot(struct p2p_capture *capture, struct p2p_error *err)
+{
+	struct p2p_store *store = capture->config.store;
+	bool moved = false;
+	int rc = p2p_store_begin_read(store, err);
+
+	if (rc)
+		return rc;
+	rc = p2p_store_schema_moved(store, &moved);
+	if (rc)
+		p2p_capture_error(capture, err, rc, "read the schema version");
+	if (!rc && moved)
+		rc = P2P_CAPTURE_MOVED;
+	if (rc)
+		p2p_store_rollback(store);
+	return rc;
+}
+
 int p2p_capture_run(struct p2p_capture *capture, bool *out_more, struct p2p_error *err)
 {
 	struct p2p_store *store = capture->config.store;
@@ -115,7 +133,7 @@ int p2p_capture_run(struct p2p_capture *capture, bool *out_more, struct p2p_erro
 		rc = p2p_capture_replay(capture);
 	if (rc)
 		return p2p_capture_error(capture, err, rc, "read own changes back from the log");
-	rc = p2p_store_begin_read(store, err);
+	rc = p2p_capture_snapshot(capture, err);
 	if (rc)
 		return rc;
 	rc = p2p_capture_scan(capture, out_more);

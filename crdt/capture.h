@@ -42,10 +42,13 @@ void p2p_capture_free(struct p2p_capture *capture); /* NULL allowed */
  * at the next run. Provisional changes are found again in the journal. */
 void p2p_capture_reset(struct p2p_capture *capture);
 
+/* The snapshot has another schema than the store's tables: nothing was captured, for what is new
+ * would pass for no change. Check the schema, then try again. */
+#define P2P_CAPTURE_MOVED 1
 /* Captures what is journalled. No transaction may be open. Ends where one read snapshot ended: a
  * commit boundary. *out_more: the rows of a table that was just enabled are taken in slices, and
  * there is another; freeze and fold before the next run. After an error the overlay is rebuilt by
- * the next run. */
+ * the next run. P2P_CAPTURE_MOVED. */
 int p2p_capture_run(struct p2p_capture *capture, bool *out_more,
 		    struct p2p_error *err) P2P_MUST_CHECK;
 
@@ -67,7 +70,7 @@ struct p2p_freeze {
 	bool numbering_more; /* out: there are more than `most` */
 };
 /* Captures and freezes everything, durable on return. After a failed commit the side log was
- * reopened and heads are re-read; try again. */
+ * reopened and heads are re-read; try again. P2P_CAPTURE_MOVED. */
 int p2p_capture_freeze(struct p2p_capture *capture, struct p2p_freeze *freeze,
 		       struct p2p_error *err) P2P_MUST_CHECK;
 

@@ -436,7 +436,7 @@ int p2p_capture_freeze(struct p2p_capture *capture, struct p2p_freeze *freeze,
 	if (rc)
 		rc = p2p_capture_error(capture, err, rc, "freeze local changes");
 	else
-		rc = p2p_store_begin_read(store, err);
+		rc = p2p_capture_snapshot(capture, err);
 	if (!rc) {
 		rc = freezing_run(&f, err);
 		p2p_capture_drop_finders(capture);

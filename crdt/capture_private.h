@@ -94,6 +94,9 @@ struct p2p_capture {
 int p2p_capture_error(const struct p2p_capture *capture, struct p2p_error *err, int rc,
 		      const char *what);
 void p2p_capture_drop_finders(struct p2p_capture *capture);
+/* Begins a read transaction whose snapshot has the schema of the store's tables. P2P_CAPTURE_MOVED:
+ * it has another, and none is open. */
+int p2p_capture_snapshot(struct p2p_capture *capture, struct p2p_error *err) P2P_MUST_CHECK;
 /* capture_scan.c: inside a read transaction. */
 /* The turn of a change at this time; it may go on with the last one. */
 int p2p_capture_turn(struct p2p_capture *capture, int64_t ms, p2p_ordinal *out) P2P_MUST_CHECK;

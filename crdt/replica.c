@@ -535,6 +535,13 @@ int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *o
 	return rc;
 }
 
+/* After a statement of it failed, which made SQLite read the schema anew. */
+static bool table_gone(struct p2p_replica *replica, const struct p2p_table *table)
+{
+	return sqlite3_table_column_metadata(p2p_store_db(replica->store), "main", table->name,
+					     NULL, NULL, NULL, NULL, NULL, NULL) == SQLITE_ERROR;
+}
+
 int p2p_replica_table_rows(struct p2p_replica *replica, const struct p2p_table *table,
 			   uint64_t *out)
 {
@@ -558,7 +565,7 @@ int p2p_replica_table_rows(struct p2p_replica *replica, const struct p2p_table *
 			rc = p2p_store_error(replica->store, step, NULL, "count the rows of");
 	}
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
-	return rc;
+	return rc && table_gone(replica, table) ? P2P_ENOENT : rc;
 }
 
 bool p2p_replica_covers(struct p2p_replica *replica, const struct p2p_vv *need)

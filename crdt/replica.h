@@ -162,7 +162,8 @@ struct p2p_replica_status {
 	char last_error_text[256];
 };
 int p2p_replica_status(struct p2p_replica *replica, struct p2p_replica_status *out) P2P_MUST_CHECK;
-/* Number of rows of a replicated table as the application sees it. */
+/* Number of rows of a replicated table as the application sees it. P2P_ENOENT: it dropped it, and
+ * this was not noticed yet. */
 int p2p_replica_table_rows(struct p2p_replica *replica, const struct p2p_table *table,
 			   uint64_t *out) P2P_MUST_CHECK;
 /* What waits of a table for a migration of its application, in words: "2 records wait for column

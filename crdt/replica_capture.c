@@ -11,6 +11,8 @@
 #define PROVISIONAL_TURNS_MAX 1000
 #define WRITE_WAIT_MS	      10000
 #define CHECKPOINT_FRAMES     250 /* decisions 54 */
+/* The application changed its schema just before the snapshot. */
+#define SCHEMA_TRIES 4
 
 bool p2p_replica_file_moved(struct p2p_replica *replica)
 {
@@ -86,6 +88,26 @@ bool p2p_replica_in_question(const struct p2p_replica *replica)
 	return replica->leave_id || (replica->sync && p2p_sync_in_question(replica->sync));
 }
 
+static int schema_busy(const struct p2p_replica *replica, struct p2p_error *err)
+{
+	return p2p_error_set(err, P2P_EBUSY,
+			     "'%s': the application changes its schema all the time",
+			     replica->db_path);
+}
+
+static int freeze_now(struct p2p_replica *replica, struct p2p_freeze *freeze, struct p2p_error *err)
+{
+	unsigned int tries;
+	int rc = P2P_CAPTURE_MOVED;
+
+	for (tries = 0; tries < SCHEMA_TRIES && rc == P2P_CAPTURE_MOVED; tries++) {
+		rc = p2p_replica_check_schema(replica, err);
+		if (!rc)
+			rc = p2p_capture_freeze(replica->capture, freeze, err);
+	}
+	return rc == P2P_CAPTURE_MOVED ? schema_busy(replica, err) : rc;
+}
+
 int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct p2p_error *err)
 {
 	struct p2p_freeze freeze = {.deps = replica->deps};
@@ -102,7 +124,7 @@ int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets, struct
 	freeze.dep_count = deps_collect(replica);
 	freeze.now_ms = now_limit(replica);
 	freeze.numbering = replica->numbering;
-	rc = p2p_capture_freeze(replica->capture, &freeze, err);
+	rc = freeze_now(replica, &freeze, err);
 	if (!rc)
 		replica->more = freeze.more;
 	replica->numbering_more = freeze.numbering_more || (replica->more && freeze.numbering);
@@ -133,16 +155,37 @@ int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err)
 	return rc;
 }
 
+/* Tables of the mesh that the application just made are taken up. */
+static int poll_schema(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = p2p_replica_check_schema(replica, err);
+
+	return rc || !replica->adopt_all ? rc : p2p_replica_adopt_tables(replica, false, err);
+}
+
+static int capture_now(struct p2p_replica *replica, struct p2p_error *err)
+{
+	unsigned int tries;
+	int rc = P2P_CAPTURE_MOVED;
+
+	for (tries = 0; tries < SCHEMA_TRIES && rc == P2P_CAPTURE_MOVED; tries++) {
+		rc = p2p_replica_check_schema(replica, err);
+		if (!rc)
+			rc = p2p_capture_run(replica->capture, &replica->more, err);
+	}
+	return rc == P2P_CAPTURE_MOVED ? schema_busy(replica, err) : rc;
+}
+
 static int poll_capture(struct p2p_replica *replica, struct p2p_error *err)
 {
 	struct p2p_capture *capture = replica->capture;
-	int rc = p2p_replica_check_schema(replica, err);
+	int rc = poll_schema(replica, err);
 
 	if (rc)
 		return rc;
 	if ((replica->peers && p2p_sync_heard(replica->sync)) || replica->more)
 		return p2p_replica_seal(replica, NULL, err);
-	rc = p2p_capture_run(capture, &replica->more, err);
+	rc = capture_now(replica, err);
 	if (!rc && (replica->more || p2p_capture_provisional(capture) > PROVISIONAL_ROWS_MAX ||
 		    p2p_capture_turns(capture) > PROVISIONAL_TURNS_MAX))
 		rc = p2p_replica_seal(replica, NULL, err);
@@ -167,8 +210,8 @@ int p2p_replica_poll(struct p2p_replica *replica, bool *out_changed, struct p2p_
 			       err ? err->msg : p2p_strerror(rc));
 		return rc;
 	}
-	*out_changed = p2p_capture_position(replica->capture) != before;
-	if (p2p_walfile_frames(replica->store) >= CHECKPOINT_FRAMES)
-		*out_changed = true; /* there is work for a step */
+	/* there is work for a step */
+	*out_changed = p2p_capture_position(replica->capture) != before || replica->adopt_all ||
+		       p2p_walfile_frames(replica->store) >= CHECKPOINT_FRAMES;
 	return 0;
 }

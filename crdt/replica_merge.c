@@ -43,13 +43,18 @@ void p2p_replica_abort_fold(struct p2p_replica *replica)
 	p2p_merge_reset(replica->merge);
 }
 
-/* *out_level: everything of the application is captured, or only slices are left. */
+/* *out_level: everything of the application is captured, or only slices are left, and its tables
+ * are those that we know. */
 static int fold_level(struct p2p_replica *replica, bool *out_level)
 {
 	int64_t journal = 0;
-	int rc = p2p_store_journal_max(replica->store, &journal);
+	bool moved = false;
+	int rc = p2p_store_schema_moved(replica->store, &moved);
 
-	*out_level = !rc && (replica->more || journal <= p2p_capture_position(replica->capture));
+	if (!rc)
+		rc = p2p_store_journal_max(replica->store, &journal);
+	*out_level = !rc && !moved &&
+		     (replica->more || journal <= p2p_capture_position(replica->capture));
 	return rc;
 }
 
@@ -78,7 +83,8 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 	if (p2p_replica_in_question(replica))
 		return P2P_EBUSY;
 	for (tries = 0; tries < SEAL_TRIES; tries++) {
-		if (!replica->more || p2p_capture_provisional(replica->capture))
+		rc = p2p_replica_check_schema(replica, err);
+		if (!rc && (!replica->more || p2p_capture_provisional(replica->capture)))
 			rc = p2p_replica_seal(replica, NULL, err);
 		if (!rc)
 			rc = p2p_store_begin_write(replica->store, timeout_ms, err);
@@ -365,13 +371,14 @@ static int adopt_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 {
 	int rc;
 
-	if (!replica->adopt_due)
+	if (!replica->adopt_due && !replica->adopt_all)
 		return 0;
 	if (p2p_walfile_readers(replica->store, NULL)) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
 	}
-	rc = p2p_replica_adopt_new(replica, err);
+	rc = replica->adopt_all ? p2p_replica_adopt_tables(replica, false, err)
+				: p2p_replica_adopt_new(replica, err);
 	replica->adopt_due = rc != 0;
 	if (rc == P2P_EBUSY)
 		sooner(next, now.ms + RETRY_MS);

@@ -63,6 +63,7 @@ struct p2p_replica {
 	bool project_due;   /* own changes were folded without it: meta "project" */
 	bool replicate_schema; /* for the mesh that is about to be founded */
 	bool adopt_due;	       /* schema records came that are to be carried out */
+	bool adopt_all;	       /* the application changed its schema: all of them */
 	bool leave_id;	       /* a peer proved that this id went on elsewhere */
 	bool broken;	  /* local trouble: what is in memory may not be what is in the files */
 	bool broken_told; /* the owner ends the sessions */
@@ -143,7 +144,8 @@ bool p2p_replica_can_grow(struct p2p_replica *replica, const struct p2p_signed *
  */
 int p2p_replica_grow(struct p2p_replica *replica, const struct p2p_signed *record, const char *name,
 		     struct p2p_error *err) P2P_MUST_CHECK;
-/* The application may have changed its schema. */
+/* The application may have changed its schema: tables in memory, slots, triggers and schema records
+ * are of the file's from now on. Sets adopt_all when it had. No transaction may be open. */
 int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_counters.c; all but news inside the transaction that changes the tables. */

@@ -512,20 +512,21 @@ int p2p_replica_restore(struct p2p_replica *replica, int64_t conflict, struct p2
 static int schema_moved(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint64_t rows = 0;
-	size_t rescan;
-	int rc = p2p_store_check_schema(replica->store, &rescan, err);
+	size_t rescan = 0;
+	int rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
 
-	p2p_merge_reset(replica->merge);
-	if (!rc)
-		rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
 	if (rc)
 		return rc;
-	rc = p2p_replica_settle_schema(replica, err);
+	p2p_merge_reset(replica->merge);
+	rc = p2p_store_check_schema(replica->store, &rescan, err);
+	if (!rc)
+		rc = p2p_replica_settle_schema(replica, err);
 	if (!rc && rescan)
 		rc = p2p_store_rescan(replica->store, NULL, &rows, err);
 	if (!rc)
-		return p2p_store_commit(replica->store, err);
-	p2p_store_rollback(replica->store);
+		rc = p2p_store_commit(replica->store, err);
+	if (rc)
+		p2p_store_rollback(replica->store);
 	return rc;
 }
 
@@ -544,7 +545,8 @@ int p2p_replica_check_schema(struct p2p_replica *replica, struct p2p_error *err)
 
 		return again ? again : rc;
 	}
-	return p2p_replica_adopt_tables(replica, false, err);
+	replica->adopt_all = true;
+	return 0;
 }
 
 /* --- tables of the mesh ------------------------------------------------------------------------
@@ -735,8 +737,10 @@ int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create, struct p2
 	uint64_t now = p2p_authority_schema_changes(replica->authority);
 	int rc = adopt_since(&adoption, 0);
 
-	if (!rc)
+	if (!rc) {
 		replica->adopted = now;
+		replica->adopt_all = false;
+	}
 	return rc;
 }
 

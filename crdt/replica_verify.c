@@ -128,12 +128,12 @@ static int verify_rows(struct verify *v, uint64_t *out_rows)
 	uint64_t differing = 0, rows = 0, total = 0;
 	const char *name = "";
 	size_t i;
-	int rc = p2p_replica_fold(replica, WRITE_WAIT_MS, v->err);
+	/* captured, folded and compared under one lock: beside it the application writes on */
+	int rc = p2p_replica_begin_fold(replica, WRITE_WAIT_MS, v->err);
 
-	if (!rc)
-		rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, v->err);
 	if (rc)
 		return rc;
+	rc = p2p_merge_finish(replica->merge, v->err);
 	for (i = 0; i < p2p_store_table_count(replica->store) && !rc && !differing; i++) {
 		struct p2p_table *table = p2p_store_table(replica->store, i);
 
@@ -157,7 +157,7 @@ static int verify_rows(struct verify *v, uint64_t *out_rows)
 				   "%llu rows are not where their constraints put them: what the "
 				   "tables show differs from other nodes",
 				   (unsigned long long)differing);
-	p2p_store_rollback(replica->store); /* what the rescan journalled was only to count */
+	p2p_replica_abort_fold(replica); /* what the rescan journalled was only to count */
 	*out_rows = total;
 	return rc;
 }

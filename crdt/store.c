@@ -483,6 +483,7 @@ int p2p_store_commit(struct p2p_store *store, struct p2p_error *err)
 	rc = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return p2p_store_error(store, rc, err, "commit to");
+	store->schema_pending = false;
 	(void)sqlite3_finalize(store->rollback); /* the schema may have changed */
 	store->rollback = NULL;
 	return 0;
@@ -491,6 +492,9 @@ int p2p_store_commit(struct p2p_store *store, struct p2p_error *err)
 void p2p_store_rollback(struct p2p_store *store)
 {
 	p2p_store_row_done(store);
+	if (store->schema_pending)
+		store->schema_version = 0; /* of no file: checked again */
+	store->schema_pending = false;
 	/* SQLite may have rolled back by itself after an error; then there is nothing to do. */
 	if (store->db && !sqlite3_get_autocommit(store->db)) {
 		if (store->rollback)

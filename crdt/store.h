@@ -136,10 +136,13 @@ int p2p_store_disable(struct p2p_store *store, const char *name,
 		      struct p2p_error *err) P2P_MUST_CHECK;
 /* PRAGMA schema_version differs from the last check: reinstalls lost triggers, refreshes columns
  * (new ones get slots), returns in *out_rescan how many tables need p2p_store_rescan() because a
- * trigger was lost or the table was rebuilt; flags them in memory. Cheap when nothing changed. */
+ * trigger was lost or the table was rebuilt; flags them in memory. Cheap when nothing changed. In a
+ * write transaction, in which the rescan and the schema records have to follow: one that is rolled
+ * back was no check. */
 int p2p_store_check_schema(struct p2p_store *store, size_t *out_rescan,
 			   struct p2p_error *err) P2P_MUST_CHECK;
-/* The schema of the file moved since the last check. About 1 us. */
+/* The schema of the file, in a transaction of its snapshot, is not the one of the last check:
+ * tables in memory do not say what columns there are. About 1 us. */
 int p2p_store_schema_moved(struct p2p_store *store, bool *out) P2P_MUST_CHECK;
 /* Compares every row of a table (NULL: all flagged by check_schema) with its row state and journals
  * the differing, new and missing keys. In a write transaction. *out_rows counts them. */

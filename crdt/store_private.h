@@ -101,6 +101,7 @@ struct p2p_store {
 	struct p2p_id *replicas; /* owned: number - 1 is the index */
 	uint32_t replica_count, replica_cap;
 	int64_t schema_version; /* at the last check */
+	bool schema_pending;	/* that check is part of the transaction that is open */
 	struct sqlite3_stmt *statements[P2P_SQL_COUNT];
 	struct sqlite3_stmt *row; /* that stands on a row; borrowed */
 	struct p2p_buf scratch;

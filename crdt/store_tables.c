@@ -697,31 +697,24 @@ int p2p_store_schema_moved(struct p2p_store *store, bool *out)
 
 int p2p_store_check_schema(struct p2p_store *store, size_t *out_rescan, struct p2p_error *err)
 {
-	bool own = !p2p_store_in_transaction(store);
 	int64_t version = 0;
 	size_t rescan = 0;
 	int rc;
 
+	p2p_require(p2p_store_in_transaction(store));
 	*out_rescan = 0;
 	if (!store->enabled)
 		return 0;
 	rc = schema_version(store, &version);
 	if (rc || version == store->schema_version)
 		return rc;
-	if (own)
-		rc = p2p_store_begin_write(store, 1000, err);
-	if (rc)
-		return rc;
 	rc = tables_check(store, &rescan, err);
 	if (!rc)
 		rc = schema_version(store, &version); /* our triggers moved it */
-	if (!rc && own)
-		rc = p2p_store_commit(store, err);
-	if (rc && own)
-		p2p_store_rollback(store);
 	if (rc)
 		return rc;
 	store->schema_version = version;
+	store->schema_pending = true;
 	*out_rescan = rescan;
 	return 0;
 }

@@ -50,6 +50,21 @@ static int missing_table(void *ctx, const struct p2p_id *id, const char *name)
 	return rc ? rc : walk->each(walk->ctx, &row);
 }
 
+static int live_table(struct p2p_node *node, const struct p2p_table *table,
+		      struct p2p_table_row *row)
+{
+	int rc = p2p_replica_table_rows(node->replica, table, &row->rows);
+
+	if (rc == P2P_ENOENT) {
+		(void)snprintf(row->reason, sizeof(row->reason), "the application just dropped it");
+		return 0;
+	}
+	row->state = "live";
+	return rc ? rc
+		  : p2p_replica_waits_for(node->replica, &table->id, row->reason,
+					  sizeof(row->reason));
+}
+
 int p2p_collect_tables(struct p2p_node *node,
 		       int (*each)(void *ctx, const struct p2p_table_row *row), void *ctx)
 {
@@ -60,21 +75,15 @@ int p2p_collect_tables(struct p2p_node *node,
 
 	for (i = 0; i < p2p_store_table_count(store); i++) {
 		const struct p2p_table *table = p2p_store_table(store, i);
-		struct p2p_table_row row = {.generated = table->generated_identity};
+		struct p2p_table_row row = {.generated = table->generated_identity,
+					    .state = "waiting"};
 
 		(void)snprintf(row.name, sizeof(row.name), "%s", table->name);
 		if (table->reason)
 			(void)snprintf(row.reason, sizeof(row.reason), "%s", table->reason);
-		row.state = table->state == P2P_TABLE_LIVE ? "live" : "waiting";
-		if (table->state == P2P_TABLE_LIVE) {
-			rc = p2p_replica_table_rows(node->replica, table, &row.rows);
-			if (!rc)
-				rc = p2p_replica_waits_for(node->replica, &table->id, row.reason,
-							   sizeof(row.reason));
-			if (rc)
-				return rc;
-		}
-		rc = each(ctx, &row);
+		rc = table->state == P2P_TABLE_LIVE ? live_table(node, table, &row) : 0;
+		if (!rc)
+			rc = each(ctx, &row);
 		if (rc)
 			return rc;
 	}

@@ -7,8 +7,9 @@ import random
 import shutil
 import sqlite3
 import sys
+import time
 
-from lib import Shared, check, main, rows
+from lib import DEADLINE, Shared, check, main, rows
 
 DATA = os.path.join(os.environ.get("P2P_SHARED", ""), "data")
 FOLDER = os.path.join(DATA, "actual-migrations")
@@ -57,16 +58,21 @@ class Application:
 
     def migrate(self, steps):
         for name, text in steps:
-            for left in range(20, -1, -1):
+            end = time.monotonic() + DEADLINE
+            while True:
                 try:
                     self.conn.executescript(text)
                     break
                 except sqlite3.Error as why:
-                    # one that reads first and then writes meets a commit of any other program
+                    # one that reads first and then writes meets the lock, or a commit, of any other
+                    # program, and is told so at once: it begins anew when the lock is free
                     again = self.conn.in_transaction and "locked" in str(why)
                     if self.conn.in_transaction:
                         self.conn.execute("ROLLBACK")
-                    check(again and left, "%s: migration %s: %s" % (self.side, name, why))
+                    check(again and time.monotonic() < end,
+                          "%s: migration %s: %s" % (self.side, name, why))
+                    self.conn.execute("BEGIN IMMEDIATE")
+                    self.conn.execute("ROLLBACK")
 
     def value(self, table, column):
         """Of a FOREIGN KEY: a parent that is there."""

@@ -386,6 +386,19 @@ static void replicas_and_settings_come_back(void **state)
 	p2p_store_close(store);
 }
 
+/* As whoever is about to write in it does it. */
+static size_t check_schema(struct p2p_store *store)
+{
+	struct p2p_error err = {0};
+	size_t rescan = 0;
+
+	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
+	if (p2p_store_check_schema(store, &rescan, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(p2p_store_commit(store, &err), 0);
+	return rescan;
+}
+
 static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **state)
 {
 	struct p2p_store *store;
@@ -396,10 +409,10 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
 	store = share("t", P2P_PRESENT_NONE);
-	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	rescan = check_schema(store);
 	app("CREATE TABLE n(a TEXT PRIMARY KEY, b, c); INSERT INTO n VALUES('x', 1, 2);"
 	    "DROP TABLE t; ALTER TABLE n RENAME TO t");
-	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	rescan = check_schema(store);
 	assert_int_equal(rescan, 1);
 	assert_int_equal(p2p_store_table(store, 0)->slot_count, 3);
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
@@ -407,7 +420,7 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 	assert_int_equal(p2p_store_commit(store, &err), 0);
 	assert_int_equal(rows, 1);
 	assert_string_equal(journal(store, 0, 1), "1 x;");
-	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	rescan = check_schema(store);
 	assert_int_equal(rescan, 0);
 	app("INSERT INTO t VALUES('y', 1, 2)");
 	assert_string_equal(journal(store, 0, 1), "1 x;1 y;");
@@ -417,19 +430,42 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 static void a_missing_table_waits_and_a_dropped_column_keeps_its_slot(void **state)
 {
 	struct p2p_store *store;
-	struct p2p_error err;
-	size_t rescan;
 
 	(void)state;
 	app("CREATE TABLE t(a TEXT PRIMARY KEY, b, c)");
 	store = share("t", P2P_PRESENT_NONE);
 	app("ALTER TABLE t DROP COLUMN b; ALTER TABLE t ADD COLUMN d");
-	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	assert_int_equal(check_schema(store), 0);
 	assert_int_equal(p2p_store_table(store, 0)->columns[1].slot, 2);
 	assert_int_equal(p2p_store_table(store, 0)->columns[2].slot, 3);
 	app("DROP TABLE t");
-	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	assert_int_equal(check_schema(store), 0);
 	assert_int_equal(p2p_store_table(store, 0)->state, P2P_TABLE_WAITING);
+	p2p_store_close(store);
+}
+
+/* Its triggers are gone with it, and the rows are still to be compared. */
+static void a_check_that_is_rolled_back_was_none(void **state)
+{
+	struct p2p_store *store;
+	struct p2p_error err;
+	size_t rescan = 0;
+	bool moved = false;
+
+	(void)state;
+	app("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
+	store = share("t", P2P_PRESENT_NONE);
+	assert_int_equal(check_schema(store), 0);
+	app("CREATE TABLE n(a TEXT PRIMARY KEY, b); DROP TABLE t; ALTER TABLE n RENAME TO t");
+	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
+	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
+	assert_int_equal(rescan, 1);
+	p2p_store_rollback(store);
+	assert_int_equal(p2p_store_schema_moved(store, &moved), 0);
+	assert_true(moved);
+	assert_int_equal(check_schema(store), 1);
+	assert_int_equal(p2p_store_schema_moved(store, &moved), 0);
+	assert_false(moved);
 	p2p_store_close(store);
 }
 
@@ -617,6 +653,7 @@ int main(void)
 		store_test(row_states_and_claims_come_back),
 		store_test(replicas_and_settings_come_back),
 		store_test(a_rebuilt_table_gets_its_triggers_again_and_is_rescanned),
+		store_test(a_check_that_is_rolled_back_was_none),
 		store_test(a_missing_table_waits_and_a_dropped_column_keeps_its_slot),
 		store_test(unshare_leaves_a_plain_file),
 		store_test(what_a_schema_says_of_a_column_is_never_run),
