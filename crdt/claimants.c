@@ -199,7 +199,7 @@ static bool is_moving(const struct p2p_claimants *moving, const struct p2p_id *r
 	return false;
 }
 
-/* Of the rows that claim the number the one that shows it. */
+/* Of the rows that claim the number the one that shows it, or else, parked, would. */
 static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool parked,
 			  const struct p2p_claimants *moving, struct p2p_identity *out)
 {
@@ -212,11 +212,13 @@ static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool park
 	rc = p2p_claimants_of(numbers, &state, number, &list);
 	if (!rc)
 		rc = P2P_ENOENT;
-	for (i = 0; i < list.count && rc == P2P_ENOENT; i++) {
-		if ((!parked && !list.items[i].in_table) || list.items[i].shown != number ||
-		    is_moving(moving, &list.items[i].row_id))
+	for (i = 0; i < list.count && (rc == 0 || rc == P2P_ENOENT); i++) {
+		const struct p2p_claimant *at = &list.items[i];
+
+		if ((!parked && !at->in_table) || at->shown != number ||
+		    is_moving(moving, &at->row_id) || (rc == 0 && !at->in_table))
 			continue;
-		*out = list.items[i].identity;
+		*out = at->identity;
 		rc = 0;
 	}
 	p2p_free(list.items);

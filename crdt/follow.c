@@ -30,34 +30,167 @@ static int follower_add(struct p2p_follow *follow, const struct p2p_follower *li
 	return p2p_buf_error(&follow->keys);
 }
 
-/* --- before ----------------------------------------------------------------------------------- */
+/* --- leaving ---------------------------------------------------------------------------------- */
+
+struct leaving_row {
+	struct p2p_target *target;
+	size_t at, len; /* of its identity in keys */
+};
+
+/* A row that leaves its table, and those that leave with it: parents before their children. */
+struct leaving {
+	struct leaving_row *rows; /* owned */
+	size_t count, cap;
+	struct p2p_buf keys;
+	size_t now;	    /* whose children are looked at */
+	struct p2p_buf key; /* of that one */
+};
+
+static int leaving_add(struct leaving *leaving, struct p2p_target *target, const void *key,
+		       size_t len)
+{
+	struct leaving_row *grown;
+	size_t cap;
+
+	if (leaving->count == leaving->cap) {
+		cap = leaving->cap ? leaving->cap * 2 : 8;
+		grown = p2p_realloc(leaving->rows, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		leaving->rows = grown;
+		leaving->cap = cap;
+	}
+	grown = &leaving->rows[leaving->count++];
+	grown->target = target;
+	grown->at = leaving->keys.len;
+	grown->len = len;
+	p2p_buf_put(&leaving->keys, key, len);
+	return p2p_buf_error(&leaving->keys);
+}
+
+static bool leaving_has(const struct leaving *leaving, const struct p2p_target *target,
+			const void *key, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < leaving->count; i++)
+		if (leaving->rows[i].target == target && leaving->rows[i].len == len &&
+		    memcmp(leaving->keys.data + leaving->rows[i].at, key, len) == 0)
+			return true;
+	return false;
+}
+
+/* What has the number in its key, or may not share it, cannot stay without it. */
+static bool must_leave(const struct p2p_target *child, uint32_t reference)
+{
+	uint32_t column = child->table->references[reference].column;
+
+	return (child->table->columns[column].flags & P2P_COLUMN_KEY) ||
+	       child->uniques.columns[column];
+}
+
+/* The child stays, and is known to refer to this row whatever its cell shows. */
+static int child_pin(struct leaving *leaving, struct p2p_target *child, uint32_t reference,
+		     const void *key, size_t len)
+{
+	const struct p2p_table *table = child->table;
+	const struct p2p_table *parent = leaving->rows[leaving->now].target->table;
+	struct p2p_rowref row = {table, key, len};
+	struct p2p_store_ref ref = {
+		.slot = table->columns[table->references[reference].column].slot,
+		.parent = parent->number,
+		.key = leaving->key.data,
+		.len = leaving->key.len};
+	int rc = p2p_store_ref_put(child->store, &row, &ref);
+
+	p2p_settle_refs_written(child, parent->number);
+	return rc ? rc : p2p_settle_ask(child, key, len);
+}
+
+static int child_leave(void *ctx, struct p2p_target *child, uint32_t reference, const void *key,
+		       size_t len)
+{
+	struct leaving *leaving = ctx;
+
+	if (!must_leave(child, reference))
+		return child_pin(leaving, child, reference, key, len);
+	/* one without children ends its branch: found twice, it leaves once */
+	if ((child->child_count || child == leaving->rows[0].target) &&
+	    leaving_has(leaving, child, key, len))
+		return 0;
+	return leaving_add(leaving, child, key, len);
+}
+
+/* Children of the row, by the number that it shows. */
+static int leaving_below(struct leaving *leaving)
+{
+	const struct leaving_row *at = &leaving->rows[leaving->now];
+	struct p2p_target *target = at->target;
+	struct p2p_rowref row = {.table = target->table};
+	int64_t number;
+	bool shown;
+	int rc;
+
+	if (!target->child_count)
+		return 0;
+	p2p_buf_reset(&leaving->key);
+	p2p_buf_put(&leaving->key, leaving->keys.data + at->at, at->len);
+	rc = p2p_buf_error(&leaving->key);
+	row.key = leaving->key.data;
+	row.len = leaving->key.len;
+	if (!rc)
+		rc = p2p_refs_number(&target->settle->refs, &row, &number, &shown);
+	if (!rc && shown)
+		rc = p2p_settle_children(target, number, child_leave, leaving);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+/* first: 0, the row itself leaves, too; 1: its caller takes it out. */
+static int leave(struct p2p_target *target, const void *key, size_t len, size_t first)
+{
+	struct leaving leaving = {NULL, 0, 0, {0}, 0, {0}};
+	size_t i;
+	int rc;
+
+	p2p_buf_init(&leaving.keys, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&leaving.key, P2P_RECORD_BYTES_MAX);
+	rc = leaving_add(&leaving, target, key, len);
+	for (; leaving.now < leaving.count && !rc; leaving.now++)
+		rc = leaving_below(&leaving);
+	for (i = leaving.count; i > first && !rc; i--) {
+		const struct leaving_row *at = &leaving.rows[i - 1];
+
+		rc = p2p_settle_lift(at->target, leaving.keys.data + at->at, at->len);
+	}
+	p2p_buf_deinit(&leaving.keys);
+	p2p_buf_deinit(&leaving.key);
+	p2p_free(leaving.rows);
+	return rc;
+}
+
+int p2p_follow_leave(struct p2p_target *target, const struct p2p_buf *key)
+{
+	return target->child_count ? leave(target, key->data, key->len, 1) : 0;
+}
+
+/* --- before a move ---------------------------------------------------------------------------- */
 
 struct gather {
 	struct p2p_settle *settle;
 	size_t mover;
 	int64_t number; /* that it shows */
-	unsigned depth;
 };
 
 static int child_gather(void *ctx, struct p2p_target *child, uint32_t reference, const void *key,
 			size_t len)
 {
-	struct gather *gather = ctx, below = *gather;
-	const struct p2p_table *table = child->table;
-	uint32_t column = table->references[reference].column;
-	struct p2p_follower follower = {.table = table->number,
+	struct gather *gather = ctx;
+	struct p2p_follower follower = {.table = child->table->number,
 					.reference = reference,
 					.mover = gather->mover};
-	int rc = 0;
 
-	/* named by its parent, it has its parent's number, and children of its own */
-	below.depth++;
-	if (table->lone_number && column == table->key[0] && below.depth < P2P_REFERENCE_DEPTH_MAX)
-		rc = p2p_settle_children(child, gather->number, child_gather, &below);
-	if (rc)
-		return rc;
-	if ((table->columns[column].flags & P2P_COLUMN_KEY) || child->uniques.columns[column])
-		return p2p_settle_lift(child, key, len);
+	if (must_leave(child, reference))
+		return leave(child, key, len, 0);
 	return follower_add(gather->settle->follow, &follower, key, len);
 }
 
@@ -96,16 +229,6 @@ static int gathers_run(struct p2p_target *target, struct gathers *all, int64_t *
 	return p2p_settle_children_many(target, &many);
 }
 
-/* It stood in the table until this transaction: its children stand there still. */
-static bool was_lifted(struct p2p_target *target, const struct p2p_claimant *at)
-{
-	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
-	struct p2p_buf key;
-
-	p2p_claimant_key(&key, bytes, &at->identity);
-	return p2p_settle_lifted(target, &key);
-}
-
 static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 {
 	struct p2p_settle *settle = target->settle;
@@ -118,7 +241,7 @@ static int moving_begin(struct p2p_target *target, struct p2p_claimants *list)
 	settle->refs.moving_table = target->table;
 	for (i = 0; i < list->count && !rc; i++) {
 		/* what a row that is not in the table would show may stand for another one there */
-		if (!list->items[i].in_table && !was_lifted(target, &list->items[i]))
+		if (!list->items[i].in_table)
 			continue;
 		all.items[all.count].settle = settle;
 		all.items[all.count].mover = i;
@@ -189,7 +312,7 @@ int p2p_follow_reclaim(void *ctx, uint32_t number, const void *key, size_t len)
 		rc = p2p_rowrefs_load(work, target, shown);
 	if (!rc)
 		rc = p2p_settle_claim(target, work, shown);
-	return rc ? rc : p2p_settle_ask(target, &work->key, false);
+	return rc ? rc : p2p_settle_ask(target, work->key.data, work->key.len);
 }
 
 static int kept_reclaim(struct p2p_target *target, const struct p2p_claimant *at)

@@ -19,6 +19,12 @@ struct p2p_follow {
 	struct p2p_buf keys;
 };
 
+/* The row is about to leave its table, or to lose its number: rows that show it refer to it from
+ * now on by its identity (p2p_ref), and the plan is asked about them; those with the number in
+ * their key or under UNIQUE leave their tables, with what refers to them. key is not the work's of
+ * the settle. */
+int p2p_follow_leave(struct p2p_target *target, const struct p2p_buf *key) P2P_MUST_CHECK;
+
 /* As numbers->moving: list of rows of the target (ctx) with shown and target; before anything
  * moves, then, done, after it, with the targets that came of it. */
 int p2p_follow_moving(void *ctx, struct p2p_claimants *list, bool done) P2P_MUST_CHECK;

@@ -502,7 +502,7 @@ static int unique_run(struct p2p_plan *plan)
 /* --- asking ----------------------------------------------------------------------------------- */
 
 int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
-		    unsigned flags)
+		    bool refused)
 {
 	struct p2p_plan_row *row;
 	int rc = p2p_plan_get(plan, table, key, len, &row);
@@ -510,14 +510,13 @@ int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size
 	if (rc)
 		return rc;
 	row->touched = row->asked = true;
-	row->lifted |= (flags & P2P_PLAN_LIFTED) != 0;
-	row->refused |= (flags & P2P_PLAN_REFUSED) != 0;
+	row->refused |= refused;
 	return 0;
 }
 
 int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len)
 {
-	return p2p_plan_row_as(plan, table, key, len, 0);
+	return p2p_plan_row_as(plan, table, key, len, false);
 }
 
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)

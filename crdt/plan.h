@@ -45,10 +45,9 @@ struct p2p_plan_row {
 	uint8_t *key; /* owned by the plan */
 	size_t len;
 	/* filled in by the view */
-	bool live;   /* complete: takes part */
-	bool shown;  /* stands in the table now */
-	bool held;   /* is unique as far as the view knows; not shown rows say so by their claims */
-	bool lifted; /* was taken out of the table for the plan: children may still stand there */
+	bool live;  /* complete: takes part */
+	bool shown; /* stands in the table now */
+	bool held;  /* is unique as far as the view knows; not shown rows say so by their claims */
 	bool refused;		       /* this file forbids it for another reason */
 	struct p2p_plan_claim *claims; /* owned by the plan */
 	size_t claim_count;
@@ -97,10 +96,9 @@ int p2p_plan_ref_add(struct p2p_plan_row *row, const struct p2p_plan_ref *ref) P
 /* What the plan is asked: a row that changed (its values, its clocks, its references, or it came);
  * a claim that a row had and has no more. */
 int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len) P2P_MUST_CHECK;
-#define P2P_PLAN_LIFTED	 1u /* it was taken out of its table for this */
-#define P2P_PLAN_REFUSED 2u /* this file forbids it */
+/* refused: this file forbids it. */
 int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
-		    unsigned flags) P2P_MUST_CHECK;
+		    bool refused) P2P_MUST_CHECK;
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash) P2P_MUST_CHECK;
 int p2p_plan_run(struct p2p_plan *plan) P2P_MUST_CHECK;
 

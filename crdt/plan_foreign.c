@@ -138,7 +138,7 @@ static int row_gone(struct foreign *f, struct p2p_plan_row *row)
 
 	row->touched = true;
 	row->visible = false;
-	if (!rc && (row->shown || row->lifted))
+	if (!rc && row->shown)
 		rc = plan->view.children(plan->view.ctx, row, true, below_shown, f);
 	return rc;
 }
@@ -155,7 +155,7 @@ static int foreign_prune(struct foreign *f)
 
 		row->listed = false;
 		rc = row_stands(f, row, &stands);
-		if (!rc && !stands && (was || row->shown || row->lifted))
+		if (!rc && !stands && (was || row->shown))
 			rc = row_gone(f, row);
 	}
 	return rc;

@@ -383,7 +383,7 @@ static int record_yields(struct p2p_rowmerge *m)
 		rc = p2p_numbers_touch(&target->numbers, m->work->number);
 	if (!rc)
 		rc = p2p_settle_free_stored(target, &m->work->key, &target->settle->child);
-	return rc ? rc : p2p_settle_ask(target, &m->work->key, false);
+	return rc ? rc : p2p_settle_ask(target, m->work->key.data, m->work->key.len);
 }
 
 /* --- rows ------------------------------------------------------------------------------------ */

@@ -381,7 +381,7 @@ static int update_shown(struct p2p_rowwork *work, struct p2p_target *target)
 	rc = p2p_rowwork_hashes(work, target, key, false);
 	if (!rc)
 		rc = p2p_rowrefs_keep(work, target, false);
-	return rc || !asked ? rc : p2p_settle_ask(target, &work->key, false);
+	return rc || !asked ? rc : p2p_settle_ask(target, work->key.data, work->key.len);
 }
 
 static int place_shown(struct p2p_rowwork *work, struct p2p_target *target)

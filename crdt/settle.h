@@ -3,8 +3,8 @@
  * A row whose references point at shown rows, whose INSERT or UPDATE meets no constraint and that
  * shares no claim with a row that is kept out is final at once. Every other is taken out of its
  * table and waits, parked as "pending", until the plan (crdt/plan.h) over all of them and their
- * neighbours says where they belong. Until then its children stay where they are: it keeps its
- * number. */
+ * neighbours says where they belong. It keeps its number, and who refers to it knows it by its
+ * identity until then (p2p_follow_leave()): another row may stand at the number meanwhile. */
 #ifndef P2P_CRDT_SETTLE_H
 #define P2P_CRDT_SETTLE_H
 
@@ -17,7 +17,6 @@
 struct p2p_settle_row {
 	uint32_t table;
 	size_t at, len;	     /* of its identity in keys */
-	bool lifted;	     /* it stood in the table: children may still */
 	const char *refused; /* why this file forbids it; static */
 	bool parent;	     /* its number came or went: only for those that refer to it */
 };
@@ -54,11 +53,8 @@ int p2p_settle_gates(struct p2p_target *target) P2P_MUST_CHECK;
 /* References of its rows to rows of table `parent` (0: none) were written. */
 void p2p_settle_refs_written(struct p2p_target *target, uint32_t parent);
 
-/* The row was taken out of its table since the last run. */
-bool p2p_settle_lifted(const struct p2p_target *target, const struct p2p_buf *key);
-/* The plan will be asked about the row. */
-int p2p_settle_ask(struct p2p_target *target, const struct p2p_buf *key,
-		   bool lifted) P2P_MUST_CHECK;
+/* The plan will be asked about the row; the key is copied. */
+int p2p_settle_ask(struct p2p_target *target, const void *key, size_t len) P2P_MUST_CHECK;
 /* Rows that share what the row in work, whole, claimed in the table may come back. */
 int p2p_settle_free_claims(struct p2p_target *target, struct p2p_rowwork *work) P2P_MUST_CHECK;
 /* The same for the row as the file has it, if there is anybody; work is used. */
@@ -76,10 +72,10 @@ int p2p_follow_reclaim(void *ctx, uint32_t number, const void *key, size_t len) 
 /* A shown row came or changed: is anybody concerned? Its cells are whole. */
 int p2p_settle_came(struct p2p_target *target, struct p2p_rowwork *work) P2P_MUST_CHECK;
 /* Parks a live row with what is set in work on top of what it has, until the plan. in_table: it
- * stands there, and leaves. Sets the state; does not save. */
+ * stands there, and leaves. Sets the state; does not save. work is not the settle's. */
 int p2p_settle_hold(struct p2p_target *target, struct p2p_rowwork *work,
 		    bool in_table) P2P_MUST_CHECK;
-/* The same for the row as it is, and saves. It is shown. */
+/* The same for the row as it is, if it is shown, and saves. Nothing shows its number any more. */
 int p2p_settle_lift(struct p2p_target *target, const void *key, size_t len) P2P_MUST_CHECK;
 /* The row in work is about to die, or is dead: claims are freed, what is kept beside it goes, and
  * children that show its number leave their tables. */

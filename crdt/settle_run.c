@@ -16,21 +16,6 @@ struct run {
 	size_t refused; /* rows found to be forbidden, in this pass */
 };
 
-bool p2p_settle_lifted(const struct p2p_target *target, const struct p2p_buf *key)
-{
-	const struct p2p_settle *settle = target->settle;
-	size_t i;
-
-	for (i = 0; i < settle->row_count; i++) {
-		const struct p2p_settle_row *at = &settle->rows[i];
-
-		if (at->lifted && at->table == target->table->number && at->len == key->len &&
-		    memcmp(settle->keys.data + at->at, key->data, key->len) == 0)
-			return true;
-	}
-	return false;
-}
-
 static const char *refused_reason(const struct p2p_settle *settle, const struct p2p_plan_row *row)
 {
 	size_t i;
@@ -148,7 +133,7 @@ static int claims_shown(struct p2p_target *target, struct p2p_rowwork *work, boo
 static int row_refuse(struct run *run, struct p2p_target *target, int outcome)
 {
 	struct p2p_settle *settle = run->settle;
-	int rc = p2p_settle_ask(target, &settle->work.key, true);
+	int rc = p2p_settle_ask(target, settle->work.key.data, settle->work.key.len);
 
 	if (rc)
 		return rc;
@@ -176,13 +161,44 @@ static int row_show(struct run *run, struct p2p_target *target, const struct p2p
 	return rc ? rc : p2p_rowwork_save(work, target);
 }
 
+enum pass { HIDE, MASK, SHOW, UNMASK, PASSES };
+
+/* What the references of a shown row show from now on, as far as this pass has to do with it: the
+ * cells that are set. */
+static int refs_refresh(struct run *run, struct p2p_target *target, enum pass pass,
+			bool *out_changed, bool *out_masked)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	struct p2p_value before;
+	bool masked;
+	uint32_t i;
+	int rc = 0;
+
+	*out_changed = *out_masked = false;
+	for (i = 0; i < work->ref_count && !rc; i++) {
+		if (work->refs[i].kind != P2P_REFCELL_ROW)
+			continue;
+		before = work->cells.values[i];
+		rc = ref_show(run, target, i, &masked);
+		work->cells.set[i] = 0;
+		if (!rc && masked == (pass == MASK)) {
+			work->cells.set[i] = masked != work->refs[i].masked ||
+					     p2p_value_cmp(&before, &work->cells.values[i]) != 0;
+			work->refs[i].masked = masked;
+		}
+		*out_changed |= work->cells.set[i];
+		*out_masked |= work->refs[i].masked;
+	}
+	return rc;
+}
+
 /* A shown row stays; what it shows for rows that come or go changes. */
-static int row_refresh(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+static int row_refresh(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row,
+		       enum pass pass)
 {
 	struct p2p_rowwork *work = &run->settle->work;
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	bool was, masked = false, changed = false;
-	uint32_t i;
+	bool masked = false, changed = false;
 	int rc;
 
 	if (!row->ref_count)
@@ -190,15 +206,8 @@ static int row_refresh(struct run *run, struct p2p_target *target, const struct 
 	rc = row_take(target, row, true);
 	if (!rc && work->cells.count)
 		memset(work->cells.set, 0, work->cells.count);
-	for (i = 0; i < work->ref_count && !rc; i++) {
-		if (work->refs[i].kind != P2P_REFCELL_ROW)
-			continue;
-		was = work->refs[i].masked;
-		rc = ref_show(run, target, i, &work->refs[i].masked);
-		work->cells.set[i] = was != work->refs[i].masked;
-		changed |= was != work->refs[i].masked;
-		masked |= work->refs[i].masked;
-	}
+	if (!rc)
+		rc = refs_refresh(run, target, pass, &changed, &masked);
 	if (rc || !changed)
 		return rc;
 	rc = p2p_rowwork_key(work, target, key);
@@ -222,8 +231,6 @@ static int row_refresh(struct run *run, struct p2p_target *target, const struct 
 
 /* --- passes ----------------------------------------------------------------------------------- */
 
-enum pass { HIDE, REFRESH, SHOW, PASSES };
-
 static int row_pass(struct run *run, const struct p2p_plan_row *row, enum pass pass)
 {
 	struct p2p_settle *settle = run->settle;
@@ -244,8 +251,9 @@ static int row_pass(struct run *run, const struct p2p_plan_row *row, enum pass p
 			return 0;
 		rc = row_take(target, row, false);
 		return rc ? rc : row_park(run, target, row);
-	case REFRESH:
-		return row->shown && row->visible ? row_refresh(run, target, row) : 0;
+	case MASK:   /* before others take what it showed */
+	case UNMASK: /* once its parents have their places */
+		return row->shown && row->visible ? row_refresh(run, target, row, pass) : 0;
 	case SHOW:
 		return !row->shown && row->visible ? row_show(run, target, row) : 0;
 	case PASSES:
@@ -269,8 +277,7 @@ static int plan_make(struct run *run)
 		if (row->parent)
 			continue;
 		rc = p2p_plan_row_as(run->plan, row->table, settle->keys.data + row->at, row->len,
-				     (row->lifted ? P2P_PLAN_LIFTED : 0u) |
-					     (row->refused ? P2P_PLAN_REFUSED : 0u));
+				     row->refused != NULL);
 	}
 	for (i = 0; i < settle->freed_count && !rc; i++)
 		rc = p2p_plan_freed(run->plan, settle->freed[i].table, &settle->freed[i].hash);

@@ -342,7 +342,7 @@ static int child_ask(void *ctx, uint32_t number, const void *bytes, size_t len)
 	if (!rc)
 		rc = p2p_buf_error(&key);
 	if (!rc)
-		rc = p2p_settle_ask(target, &key, false);
+		rc = p2p_settle_ask(target, key.data, key.len);
 	p2p_buf_deinit(&key);
 	return rc;
 }
