@@ -131,19 +131,12 @@ int p2p_replica_stamp_of(void *ctx, const struct p2p_id *id, uint64_t seq, struc
 {
 	struct p2p_replica *replica = ctx;
 	const struct p2p_vv_entry *entry = p2p_vv_get(&replica->merged, id);
-	struct p2p_stored stored;
-	int rc;
 
 	if (entry && entry->seq == seq) {
 		*out = entry->stamp;
 		return 0;
 	}
-	rc = p2p_sidelog_get(replica->sidelog, id, seq, &stored);
-	if (rc)
-		return rc;
-	out->value = stored.stamp;
-	p2p_stored_deinit(&stored);
-	return 0;
+	return p2p_sidelog_stamp(replica->sidelog, id, seq, out);
 }
 
 struct p2p_sync_log p2p_replica_sync_log(struct p2p_replica *replica)

@@ -63,6 +63,10 @@ int p2p_sidelog_put_segment(struct p2p_sidelog *sidelog, const struct p2p_id *re
 /* P2P_ENOENT. */
 int p2p_sidelog_get(struct p2p_sidelog *sidelog, const struct p2p_id *replica, uint64_t seq,
 		    struct p2p_stored *out) P2P_MUST_CHECK;
+/* Only the stamp of a changeset, of which the header is here: reads neither header nor body.
+ * P2P_ENOENT. */
+int p2p_sidelog_stamp(struct p2p_sidelog *sidelog, const struct p2p_id *replica, uint64_t seq,
+		      struct p2p_hlc *out) P2P_MUST_CHECK;
 /* Replaces the contents of out. P2P_ENOENT. */
 int p2p_sidelog_get_segment(struct p2p_sidelog *sidelog, const struct p2p_id *replica, uint64_t seq,
 			    uint32_t index, struct p2p_buf *out) P2P_MUST_CHECK;

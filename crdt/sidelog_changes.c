@@ -329,6 +329,29 @@ int p2p_sidelog_get(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t s
 	return rc;
 }
 
+int p2p_sidelog_stamp(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t seq,
+		      struct p2p_hlc *out)
+{
+	sqlite3_stmt *stmt;
+	int64_t number, key;
+	int rc = sidelog_reconnect(log, NULL);
+
+	if (rc)
+		return rc;
+	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
+		return P2P_ENOENT;
+	rc = sidelog_statement(log, SIDELOG_NEXT_HAVE, &stmt);
+	if (rc)
+		return rc;
+	if (sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK)
+		return P2P_ENOMEM;
+	rc = sidelog_row(log, stmt);
+	if (!rc)
+		out->value = (uint64_t)sqlite3_column_int64(stmt, 1);
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return rc;
+}
+
 /* --- segments --------------------------------------------------------------------------------- */
 
 int sidelog_put_early_segment(struct p2p_sidelog *log, int64_t key, uint32_t index,

@@ -142,6 +142,30 @@ static void a_segment_costs_the_same_whatever_the_header(void **state)
 	p2p_sidelog_rollback(sidelog);
 }
 
+/* A merge asks for one of every replica that the author saw. */
+static void a_stamp_costs_the_same_whatever_the_header(void **state)
+{
+	static uint8_t raw[P2P_HEADER_BYTES_MAX];
+	struct p2p_stored at = stored(&me, 1, P2P_SEGMENTS_MAX);
+	struct p2p_hlc stamp = {7};
+	uint64_t before;
+
+	(void)state;
+	at.raw = raw;
+	at.raw_len = sizeof(raw);
+	assert_int_equal(p2p_sidelog_begin(sidelog, NULL), 0);
+	assert_int_equal(p2p_sidelog_put_header(sidelog, &at), 0);
+	before = memfault_bytes();
+	assert_int_equal(p2p_sidelog_stamp(sidelog, &me, 2, &stamp), P2P_ENOENT);
+	assert_int_equal(p2p_sidelog_stamp(sidelog, &me, 0, &stamp), P2P_ENOENT);
+	assert_int_equal(p2p_sidelog_stamp(sidelog, &other, 1, &stamp), P2P_ENOENT);
+	assert_int_equal(stamp.value, 7);
+	assert_int_equal(p2p_sidelog_stamp(sidelog, &me, 1, &stamp), 0);
+	assert_int_equal(stamp.value, 10);
+	assert_true(memfault_bytes() - before < P2P_SEGMENT_BYTES);
+	p2p_sidelog_rollback(sidelog);
+}
+
 static void the_same_again_is_known_and_another_is_a_fork(void **state)
 {
 	struct p2p_stored at = stored(&me, 1, 0);
@@ -527,6 +551,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(heads_move_only_over_what_is_whole, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_segment_costs_the_same_whatever_the_header, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_stamp_costs_the_same_whatever_the_header, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(the_same_again_is_known_and_another_is_a_fork,
 						setup, teardown),
