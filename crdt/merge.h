@@ -2,10 +2,11 @@
  * (rules.md).
  *
  * Idempotent, commutative, associative: applying a changeset into any state that contains it
- * changes nothing. Triggers and foreign keys are off; values are bit-exact. Numbers of rows with
- * generated identity are projected at commit: the earliest claim has its number, every other shows
- * a temporary negative one, the same on every node (crdt/numbers.h). Rows that a constraint keeps
- * out are parked (crdt/parked.h).
+ * changes nothing. Values are bit-exact. Foreign keys are off, and so are triggers, but for those
+ * of the application that write only tables that are not replicated: they take effect for merged
+ * rows (crdt/triggers.h). Numbers of rows with generated identity are projected at commit: the
+ * earliest claim has its number, every other shows a temporary negative one, the same on every node
+ * (crdt/numbers.h). Rows that a constraint keeps out are parked (crdt/parked.h).
  *
  * The merged state of a row is (causal length, born, clock of birth or death, clock and value of
  * each cell). The row clock is the greatest of the births or deletes of that causal length. A row
