@@ -7,6 +7,7 @@
 
 #include "crdt/hlc.h"
 #include "crdt/parked.h"
+#include "crdt/settle.h"
 #include "crdt/store_private.h"
 #include "proto/mem.h"
 
@@ -68,13 +69,37 @@ static void put_value(struct p2p_json *json, const struct p2p_value *value)
 /* --- rows and who wrote them -------------------------------------------------------------------
  */
 
+/* The values of its key; a reference to a row that has no number (any more) is NULL. */
+static int row_key(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
+{
+	const struct p2p_table *table = target->table;
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	uint32_t i;
+	int rc = p2p_rowwork_key(work, target, key);
+
+	if (rc != P2P_ENOENT || table->generated_identity)
+		return rc;
+	rc = p2p_identity_key_parts(table, work->identity.key, work->identity.key_len, parts);
+	for (i = 0; i < table->key_count && !rc; i++) {
+		key[i] = parts[i].value;
+		if (!parts[i].reference)
+			continue;
+		memset(&key[i], 0, sizeof(key[i]));
+		rc = p2p_refs_part_number(&target->settle->refs, table, i, &parts[i],
+					  &key[i].integer);
+		key[i].type = rc ? P2P_NULL : P2P_INTEGER;
+		rc = rc == P2P_ENOENT ? 0 : rc;
+	}
+	return rc == P2P_EPROTO ? P2P_ECORRUPT : rc;
+}
+
 int p2p_conflict_entry_row(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_buf *out)
 {
 	const struct p2p_table *table = target->table;
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	struct p2p_json json;
 	uint32_t i;
-	int rc = p2p_rowwork_key(work, target, key);
+	int rc = row_key(work, target, key);
 
 	if (rc)
 		return rc;

@@ -318,6 +318,28 @@ static void a_kill_loses_no_reference(void **state)
 	}
 }
 
+/* The delete of a parent comes first in its changeset; what its child lost is listed by a key that
+ * has no number for it any more. */
+static void a_row_that_goes_with_its_parent_is_listed(void **state)
+{
+	size_t i;
+
+	(void)state;
+	begin(9, 2,
+	      "CREATE TABLE p(id INTEGER PRIMARY KEY, n);"
+	      "CREATE TABLE c(p INTEGER REFERENCES p(id), w TEXT, v, PRIMARY KEY(p, w));"
+	      "INSERT INTO p VALUES(1, 1), (2, 2); INSERT INTO c VALUES(1, 'a', 1), (2, 'b', 2);");
+	part();
+	cluster_sql(&cluster, 1, "UPDATE c SET v = v + 10");
+	cluster_sql(&cluster, 0, "DELETE FROM c; DELETE FROM p");
+	cluster_run(&cluster, 2000);
+	meet();
+	for (i = 0; i < cluster.count; i++)
+		expect_rows(i, "SELECT count(*) FROM p, c", "|0\n");
+	expect_rows(1, "SELECT count(*) FROM p2p_conflicts WHERE \"table\" = 'c'", "|2\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -329,6 +351,7 @@ int main(void)
 		cmocka_unit_test(children_of_a_row_that_went_stay),
 		cmocka_unit_test(a_row_that_the_application_renumbers_keeps_its_children),
 		cmocka_unit_test(a_kill_loses_no_reference),
+		cmocka_unit_test(a_row_that_goes_with_its_parent_is_listed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
