@@ -138,7 +138,8 @@ static int row_gone(struct foreign *f, struct p2p_plan_row *row)
 
 	row->touched = true;
 	row->visible = false;
-	if (!rc && row->shown)
+	/* one that was taken out for this is still named by what stands in the tables */
+	if (!rc && (row->shown || row->asked))
 		rc = plan->view.children(plan->view.ctx, row, true, below_shown, f);
 	return rc;
 }

@@ -368,11 +368,11 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 		return 0;
 	ref.table = target->table;
 	p2p_buf_init(&listing.rows, P2P_RECORD_BYTES_MAX);
-	if (in_table) {
+	if (in_table && row->shown) {
 		rc = p2p_refs_number(&settle->refs, &ref, &number, &shown);
 		if (!rc)
 			rc = p2p_settle_children(target, number, child_shown, &listing);
-	} else {
+	} else if (!in_table) {
 		rc = p2p_settle_gates(target);
 		if (!rc && target->gates.refs_to)
 			rc = p2p_store_ref_children(settle->store, &ref, child_kept, &listing);
