@@ -105,16 +105,14 @@ int p2p_counters_load(struct p2p_counters *counters, struct p2p_store *store,
 		      const struct p2p_rowref *row)
 {
 	sqlite3_stmt *stmt;
-	int rc, step;
+	int rc;
 
 	p2p_counters_reset(counters);
 	rc = counter_statement(store, P2P_SQL_COUNTER_EACH, row, &stmt);
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? counter_read(counters, stmt)
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = counter_read(counters, stmt);
 	counters->loaded = rc == 0;
 	return rc;
 }

@@ -550,20 +550,29 @@ static int body_check(const P2p__V1__Schema *body, struct p2p_error *err)
 	return 0;
 }
 
-int p2p_schema_check(const void *body, size_t len, struct p2p_error *err)
+/* Unpacked, and well formed; p2p_unpack_free(*out_arena) also after an error. */
+static int body_unpack(const void *body, size_t len, const P2p__V1__Schema **out, void **out_arena,
+		       struct p2p_error *err)
 {
 	const ProtobufCMessage *message;
-	const P2p__V1__Schema *schema;
-	void *arena;
 	int rc;
 
+	*out_arena = NULL;
 	if (len > P2P_RECORD_BODY_MAX)
 		return p2p_error_set(err, P2P_ETOOBIG, "a schema record is too long");
-	rc = p2p_unpack(&p2p__v1__schema__descriptor, body, len, &message, &arena);
+	rc = p2p_unpack(&p2p__v1__schema__descriptor, body, len, &message, out_arena);
 	if (rc)
 		return p2p_error_set(err, rc, "read a schema record: %s", p2p_strerror(rc));
-	schema = (const P2p__V1__Schema *)message;
-	rc = body_check(schema, err);
+	*out = (const P2p__V1__Schema *)message;
+	return body_check(*out, err);
+}
+
+int p2p_schema_check(const void *body, size_t len, struct p2p_error *err)
+{
+	const P2p__V1__Schema *schema;
+	void *arena;
+	int rc = body_unpack(body, len, &schema, &arena, err);
+
 	if (!rc)
 		rc = schema_try(schema, err);
 	p2p_unpack_free(arena);
@@ -572,18 +581,10 @@ int p2p_schema_check(const void *body, size_t len, struct p2p_error *err)
 
 int p2p_schema_create(sqlite3 *db, const void *body, size_t len, struct p2p_error *err)
 {
-	const ProtobufCMessage *message;
 	const P2p__V1__Schema *schema;
 	void *arena;
-	int rc;
+	int rc = body_unpack(body, len, &schema, &arena, err);
 
-	if (len > P2P_RECORD_BODY_MAX)
-		return p2p_error_set(err, P2P_ETOOBIG, "a schema record is too long");
-	rc = p2p_unpack(&p2p__v1__schema__descriptor, body, len, &message, &arena);
-	if (rc)
-		return p2p_error_set(err, rc, "read a schema record: %s", p2p_strerror(rc));
-	schema = (const P2p__V1__Schema *)message;
-	rc = body_check(schema, err);
 	if (!rc)
 		rc = name_free(db, schema->name, err);
 	if (!rc)

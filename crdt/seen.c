@@ -87,14 +87,12 @@ static int load_author(struct p2p_seen *seen, sqlite3_stmt *row)
 static int load(struct p2p_seen *seen, struct p2p_store *store)
 {
 	sqlite3_stmt *stmt;
-	int rc = p2p_store_statement(store, P2P_SQL_SEEN_EACH, &stmt), step;
+	int rc = p2p_store_statement(store, P2P_SQL_SEEN_EACH, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? load_author(seen, stmt)
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = load_author(seen, stmt);
 	seen->loaded = rc == 0;
 	return rc;
 }

@@ -166,6 +166,18 @@ int p2p_store_run(struct p2p_store *store, sqlite3_stmt *stmt, const char *what)
 	return rc;
 }
 
+bool p2p_store_next(struct p2p_store *store, sqlite3_stmt *stmt, int *rc)
+{
+	int step = *rc ? SQLITE_DONE : sqlite3_step(stmt);
+
+	if (step == SQLITE_ROW)
+		return true;
+	if (step != SQLITE_DONE)
+		*rc = p2p_store_error(store, step, NULL, "read");
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	return false;
+}
+
 int p2p_store_exec(struct p2p_store *store, const char *sql, struct p2p_error *err)
 {
 	int rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);

@@ -119,6 +119,9 @@ int p2p_store_code(int sqlite_rc) P2P_MUST_CHECK;
 /* Prepared and reset. P2P_ENOMEM, errors of SQLite. */
 int p2p_store_statement(struct p2p_store *store, enum p2p_store_sql which,
 			struct sqlite3_stmt **out) P2P_MUST_CHECK;
+/* The next row of a walk that is well so far (*rc 0). At its end, whatever ends it, the statement
+ * is reset: false, and *rc says whether it came to the last row. */
+bool p2p_store_next(struct p2p_store *store, struct sqlite3_stmt *stmt, int *rc) P2P_MUST_CHECK;
 /* Steps once and resets: 0 or an error. */
 int p2p_store_run(struct p2p_store *store, struct sqlite3_stmt *stmt,
 		  const char *what) P2P_MUST_CHECK;

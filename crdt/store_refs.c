@@ -83,22 +83,17 @@ int p2p_store_ref_each(struct p2p_store *store, const struct p2p_rowref *row,
 {
 	struct p2p_store_ref ref;
 	sqlite3_stmt *stmt;
-	int rc = row_statement(store, P2P_SQL_REF_EACH, row, &stmt), step;
+	int rc = row_statement(store, P2P_SQL_REF_EACH, row, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read");
-			break;
-		}
+	while (p2p_store_next(store, stmt, &rc)) {
 		ref.slot = (uint32_t)sqlite3_column_int64(stmt, 0);
 		ref.parent = (uint32_t)sqlite3_column_int64(stmt, 1);
 		ref.key = sqlite3_column_blob(stmt, 2);
 		ref.len = (size_t)sqlite3_column_bytes(stmt, 2);
 		rc = each(ctx, &ref);
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 
@@ -131,15 +126,12 @@ static int children_run(struct p2p_store *store, sqlite3_stmt *stmt,
 				    uint32_t slot),
 			void *ctx)
 {
-	int rc = 0, step;
+	int rc = 0;
 
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? each(ctx, (uint32_t)sqlite3_column_int64(stmt, 0),
-					       sqlite3_column_blob(stmt, 1),
-					       (size_t)sqlite3_column_bytes(stmt, 1),
-					       (uint32_t)sqlite3_column_int64(stmt, 2))
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = each(ctx, (uint32_t)sqlite3_column_int64(stmt, 0),
+			  sqlite3_column_blob(stmt, 1), (size_t)sqlite3_column_bytes(stmt, 1),
+			  (uint32_t)sqlite3_column_int64(stmt, 2));
 	return rc;
 }
 
@@ -201,18 +193,15 @@ int p2p_store_claim_each(struct p2p_store *store, const struct p2p_table *table,
 			 int (*each)(void *ctx, const void *key, size_t len, bool held), void *ctx)
 {
 	sqlite3_stmt *stmt;
-	int rc = statement(store, P2P_SQL_CLAIM_EACH, table->number, &stmt), step;
+	int rc = statement(store, P2P_SQL_CLAIM_EACH, table->number, &stmt);
 
 	if (!rc)
 		rc = bind_bytes(stmt, 2, hash->bytes, sizeof(hash->bytes));
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? each(ctx, sqlite3_column_blob(stmt, 0),
-					       (size_t)sqlite3_column_bytes(stmt, 0),
-					       sqlite3_column_int64(stmt, 1) != 0)
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = each(ctx, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0),
+			  sqlite3_column_int64(stmt, 1) != 0);
 	return rc;
 }
 
@@ -221,21 +210,18 @@ int p2p_store_claim_of(struct p2p_store *store, const struct p2p_rowref *row,
 {
 	struct p2p_id hash;
 	sqlite3_stmt *stmt;
-	int rc = row_statement(store, P2P_SQL_CLAIM_OF, row, &stmt), step;
+	int rc = row_statement(store, P2P_SQL_CLAIM_OF, row, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read");
-		} else if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES) {
-			rc = P2P_ECORRUPT;
-		} else {
+	while (p2p_store_next(store, stmt, &rc)) {
+		if (sqlite3_column_bytes(stmt, 0) == P2P_ID_BYTES) {
 			memcpy(hash.bytes, sqlite3_column_blob(stmt, 0), P2P_ID_BYTES);
 			rc = each(ctx, &hash);
+		} else {
+			rc = P2P_ECORRUPT;
 		}
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 
@@ -281,25 +267,20 @@ int p2p_store_yield_each(struct p2p_store *store, const struct p2p_rowref *row,
 {
 	struct p2p_store_yield yield;
 	sqlite3_stmt *stmt;
-	int rc = row_statement(store, P2P_SQL_YIELD_EACH, row, &stmt), step;
+	int rc = row_statement(store, P2P_SQL_YIELD_EACH, row, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read");
-			break;
-		}
+	while (p2p_store_next(store, stmt, &rc)) {
 		if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES) {
 			rc = P2P_ECORRUPT;
-			break;
+			continue;
 		}
 		memcpy(yield.constraint.bytes, sqlite3_column_blob(stmt, 0), P2P_ID_BYTES);
 		yield.stamp = (uint64_t)sqlite3_column_int64(stmt, 1);
 		yield.replica = (uint32_t)sqlite3_column_int64(stmt, 2);
 		rc = each(ctx, &yield);
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 

@@ -96,8 +96,7 @@ int p2p_store_claimants(struct p2p_store *store, const struct p2p_table *table, 
 	struct p2p_identity identity;
 	struct p2p_reader reader;
 	int rc = table_statement(store, table, at,
-				 "SELECT k FROM main.p2p_row_%u WHERE number = ?1"),
-	    step;
+				 "SELECT k FROM main.p2p_row_%u WHERE number = ?1");
 
 	p2p_require(table->generated_identity);
 	if (rc)
@@ -105,17 +104,12 @@ int p2p_store_claimants(struct p2p_store *store, const struct p2p_table *table, 
 	stmt = *at;
 	if (sqlite3_bind_int64(stmt, 1, number) != SQLITE_OK)
 		return P2P_ENOMEM;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read");
-			break;
-		}
+	while (p2p_store_next(store, stmt, &rc)) {
 		p2p_reader_init(&reader, sqlite3_column_blob(stmt, 0),
 				(size_t)sqlite3_column_bytes(stmt, 0));
 		p2p_identity_read(&reader, &identity);
 		rc = reader.failed ? P2P_ECORRUPT : each(ctx, &identity);
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 
@@ -192,16 +186,13 @@ int p2p_store_temp_each(struct p2p_store *store, const struct p2p_table *table,
 			void *ctx)
 {
 	sqlite3_stmt *stmt;
-	int rc = keyed_statement(store, P2P_SQL_TEMP_EACH, table, NULL, 0, &stmt), step;
+	int rc = keyed_statement(store, P2P_SQL_TEMP_EACH, table, NULL, 0, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? each(ctx, sqlite3_column_blob(stmt, 0),
-					       (size_t)sqlite3_column_bytes(stmt, 0),
-					       sqlite3_column_int64(stmt, 1))
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = each(ctx, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0),
+			  sqlite3_column_int64(stmt, 1));
 	return rc;
 }
 
@@ -266,15 +257,12 @@ int p2p_store_parked_each(struct p2p_store *store, const struct p2p_table *table
 			  int (*each)(void *ctx, const void *key, size_t key_len), void *ctx)
 {
 	sqlite3_stmt *stmt;
-	int rc = keyed_statement(store, P2P_SQL_PARKED_EACH, table, NULL, 0, &stmt), step;
+	int rc = keyed_statement(store, P2P_SQL_PARKED_EACH, table, NULL, 0, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE)
-		rc = step == SQLITE_ROW ? each(ctx, sqlite3_column_blob(stmt, 0),
-					       (size_t)sqlite3_column_bytes(stmt, 0))
-					: p2p_store_error(store, step, NULL, "read");
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
+	while (p2p_store_next(store, stmt, &rc))
+		rc = each(ctx, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0));
 	return rc;
 }
 
@@ -400,19 +388,15 @@ int p2p_store_vector_each(struct p2p_store *store,
 {
 	struct p2p_merged entry;
 	sqlite3_stmt *stmt;
-	int rc = p2p_store_statement(store, P2P_SQL_VECTOR_EACH, &stmt), step;
+	int rc = p2p_store_statement(store, P2P_SQL_VECTOR_EACH, &stmt);
 
 	if (rc)
 		return rc;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read the vector of");
-			break;
-		}
+	while (p2p_store_next(store, stmt, &rc)) {
 		if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES ||
 		    sqlite3_column_bytes(stmt, 2) != P2P_HASH_BYTES) {
 			rc = P2P_ECORRUPT;
-			break;
+			continue;
 		}
 		memcpy(entry.replica.bytes, sqlite3_column_blob(stmt, 0), P2P_ID_BYTES);
 		memcpy(entry.head.bytes, sqlite3_column_blob(stmt, 2), P2P_HASH_BYTES);
@@ -420,7 +404,6 @@ int p2p_store_vector_each(struct p2p_store *store,
 		entry.stamp.value = (uint64_t)sqlite3_column_int64(stmt, 3);
 		rc = each(ctx, &entry);
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 
@@ -467,25 +450,20 @@ int p2p_store_journal_each(struct p2p_store *store, int64_t after, int64_t upto,
 {
 	struct p2p_journal_entry entry;
 	sqlite3_stmt *stmt;
-	int rc = p2p_store_statement(store, P2P_SQL_JOURNAL_EACH, &stmt), step;
+	int rc = p2p_store_statement(store, P2P_SQL_JOURNAL_EACH, &stmt);
 
 	if (rc)
 		return rc;
 	if (sqlite3_bind_int64(stmt, 1, after) != SQLITE_OK ||
 	    sqlite3_bind_int64(stmt, 2, upto) != SQLITE_OK)
 		return P2P_ENOMEM;
-	while (!rc && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW) {
-			rc = p2p_store_error(store, step, NULL, "read the journal of");
-			break;
-		}
+	while (p2p_store_next(store, stmt, &rc)) {
 		rc = journal_read(store, stmt, &entry);
 		if (!rc)
 			rc = each(ctx, &entry);
 		else if (rc == 1)
 			rc = 0;
 	}
-	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 
