@@ -261,16 +261,30 @@ static int rowwork_interim(struct p2p_rowwork *work, struct p2p_target *target, 
 	return rc ? rc : p2p_numbers_note(&target->numbers, work->key.data, work->key.len, *start);
 }
 
-/* Another row, parked at present, has an entry for the number that this one would stand at. */
+/* The number that this row would stand at is another's: it is parked at present and has an entry
+ * for it, or an INSERT OR REPLACE of the application pushed it out through a UNIQUE index and
+ * nobody noticed yet. What comes for the other one must not be written into this one. */
 static int number_lent(struct p2p_rowwork *work, struct p2p_target *target, int64_t number,
 		       bool *out)
 {
+	const struct p2p_id *table = &target->table->id;
+	struct p2p_identity other;
+	struct p2p_id own_id, other_id;
 	struct p2p_buf key;
 	int rc;
 
 	*out = false;
 	if (!target->table->generated_identity)
 		return 0;
+	if (target->table->has_unique) {
+		rc = p2p_claimants_at(&target->numbers, number, &other);
+		if (!rc) {
+			p2p_identity_row_id(&own_id, &work->identity, table);
+			p2p_identity_row_id(&other_id, &other, table);
+			*out = p2p_id_cmp(&own_id, &other_id) != 0;
+		}
+		return rc == P2P_ENOENT ? 0 : rc;
+	}
 	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
 	rc = p2p_numbers_temp_at(&target->numbers, number, &key);
 	*out = rc == 0 &&

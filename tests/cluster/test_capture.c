@@ -92,6 +92,33 @@ static void replace_through_unique_indexes_with_recursive_triggers_on(void **sta
 	replace_through_unique_indexes("PRAGMA recursive_triggers = ON");
 }
 
+/* It has its number until that is noticed: what came for it was written into the row that had taken
+ * its place, here and nowhere else. */
+static void a_number_of_a_row_that_was_pushed_out_is_not_free(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE u(id INTEGER PRIMARY KEY, a UNIQUE, n)");
+	(void)cluster_join(&cluster);
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0, "INSERT INTO u VALUES (1, 'old', 0)");
+	cluster_connect(&cluster, 0, 2);
+	cluster_run(&cluster, 3000);
+	cluster_disconnect(&cluster, 0, 2);
+	/* node 1 makes a row of the same number, and changes the other once it knows it */
+	cluster_sql(&cluster, 1, "INSERT INTO u VALUES (1, 'new', 5)");
+	cluster_connect(&cluster, 1, 2);
+	cluster_run(&cluster, 3000);
+	cluster_sql(&cluster, 1, "UPDATE u SET n = 7 WHERE a = 'old'");
+	/* node 0 pushes it out, and reads until both are there to be merged at once */
+	cluster_sql(&cluster, 0, "REPLACE INTO u VALUES (9, 'old', 1); BEGIN; SELECT * FROM u");
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 60);
+	cluster_sql(&cluster, 0, "COMMIT");
+	settle();
+	expect_rows(0, "SELECT a, n FROM u ORDER BY 1", "|'new'|5\n|'old'|1\n");
+	end();
+}
+
 static void upsert_that_does_nothing_updates_or_changes_keys(void **state)
 {
 	(void)state;
@@ -500,6 +527,7 @@ int main(void)
 		cmocka_unit_test(replace_through_unique_indexes_with_recursive_triggers_off),
 		cmocka_unit_test(replace_through_unique_indexes_with_recursive_triggers_on),
 		cmocka_unit_test(replace_in_a_large_table_is_found_slice_by_slice),
+		cmocka_unit_test(a_number_of_a_row_that_was_pushed_out_is_not_free),
 		cmocka_unit_test(upsert_that_does_nothing_updates_or_changes_keys),
 		cmocka_unit_test(outer_conflict_clauses_and_what_they_leave),
 		cmocka_unit_test(clauses_that_the_table_declares),
