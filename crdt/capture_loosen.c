@@ -112,7 +112,8 @@ struct loosening {
 	uint32_t column;
 };
 
-/* Its cell is loose already, or shows something else than its parent. */
+/* Its cell is loose already. One that shows its default in place of its parent's number refers to
+ * whoever had that. */
 static int cell_is_exception(struct p2p_capture *capture, const struct p2p_table *table,
 			     const struct p2p_overlay_row *row, uint32_t slot, bool *out)
 {
@@ -128,7 +129,7 @@ static int cell_is_exception(struct p2p_capture *capture, const struct p2p_table
 	if (row && !row->in_file)
 		return 0;
 	rc = p2p_store_ref_get(capture->config.store, &ref, slot, &parent, &capture->bytes);
-	*out = rc == 0;
+	*out = rc == 0 && !parent;
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "crdt/capture_private.h"
+#include "crdt/claimants.h"
 #include "crdt/parked.h"
 #include "proto/check.h"
 #include "proto/mem.h"
@@ -148,11 +149,60 @@ static int values_shown(struct capture_view *view, const struct p2p_identity *id
 	return rc ? rc : p2p_parked_decode(&view->values, view->table, &view->cells);
 }
 
+/* It claims the number no more, or after others. */
+static bool number_left(const struct p2p_capture *capture, const struct p2p_table *table,
+			const void *key, size_t len, int64_t number)
+{
+	const struct p2p_overlay_row *row =
+		p2p_overlay_find(&capture->overlay, table->number, key, len);
+	uint32_t i;
+
+	if (!row)
+		return false;
+	for (i = 0; i < row->yield_count; i++)
+		if (p2p_id_cmp(&row->yields[i].constraint, &table->id) == 0)
+			return true;
+	return !p2p_rowstate_alive(&row->state) || row->number != number;
+}
+
+/* A row that shows a temporary number shows the one that it claims when that was freed. */
+static int number_then(struct p2p_capture *capture, struct p2p_table *table,
+		       const struct p2p_identity *identity, int64_t *number)
+{
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	struct p2p_claimant own = {.identity = *identity};
+	struct p2p_claimants list = {0};
+	struct capture_finder *finder;
+	struct p2p_buf key;
+	bool complete = false, later;
+	size_t i;
+	int rc = p2p_capture_finder(capture, table, &finder);
+
+	if (!rc)
+		rc = p2p_claimant_load(&finder->numbers, &capture->state, &own, &complete);
+	if (rc || !complete)
+		return rc;
+	p2p_claimant_key(&key, bytes, identity);
+	later = number_left(capture, table, key.data, key.len, own.claim);
+	if (!later)
+		rc = p2p_claimants_of(&finder->numbers, &capture->state, own.claim, &list);
+	for (i = 0; i < list.count && !rc && !later; i++) {
+		p2p_claimant_key(&key, bytes, &list.items[i].identity);
+		later = p2p_claimant_cmp(&list.items[i], &own) < 0 &&
+			!number_left(capture, table, key.data, key.len, own.claim);
+	}
+	if (!rc && !later)
+		*number = own.claim;
+	p2p_free(list.items);
+	return rc;
+}
+
 static int target_number(struct capture_view *view, struct p2p_table *parent, const void *key,
 			 size_t len, int64_t *out)
 {
 	struct p2p_capture *capture = view->capture;
 	const struct p2p_overlay_row *row;
+	struct p2p_identity identity;
 	int rc = 0;
 
 	if (!parent || parent->state != P2P_TABLE_LIVE)
@@ -164,7 +214,12 @@ static int target_number(struct capture_view *view, struct p2p_table *parent, co
 	if (!rc && !(row ? p2p_rowstate_alive(&row->state)
 			 : p2p_numbers_complete(parent, &capture->state)))
 		rc = P2P_ENOENT;
-	return rc ? rc : p2p_capture_number_of(capture, parent, key, len, out);
+	if (!rc)
+		rc = p2p_capture_number_of(capture, parent, key, len, out);
+	if (rc || *out >= 0 || !parent->generated_identity)
+		return rc;
+	rc = p2p_claimant_identity(&identity, key, len);
+	return rc ? rc : number_then(capture, parent, &identity, out);
 }
 
 /* What a reference claims: the number of its target; as long as that has none, `instead`. */

@@ -308,6 +308,54 @@ static void a_number_that_is_free_goes_to_the_row_that_waits(void **state)
 	expect_kept(numbered, "|'second'|'of second'\n");
 }
 
+/* 'hall' refers to 2, which is gone, and shows its default in place of it; then that goes, too, and
+ * its application keeps no foreign keys. */
+static void a_row_stays_when_the_default_that_it_shows_goes(void **state)
+{
+	(void)state;
+	begin(13, 2,
+	      "CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT);"
+	      "CREATE TABLE c(id TEXT PRIMARY KEY, p INTEGER DEFAULT 1 REFERENCES p"
+	      " ON DELETE SET DEFAULT);"
+	      "INSERT INTO p VALUES(1, 'one'), (2, 'two');");
+	part();
+	write_on(1, "INSERT INTO c VALUES('hall', 2)");
+	write_on(0, "DELETE FROM p WHERE id = 2");
+	meet();
+	expect_all("SELECT id, p FROM c", "|'hall'|1\n");
+	part();
+	cluster_sql(&cluster, 0, "PRAGMA foreign_keys = OFF; DELETE FROM p");
+	expect_kept("SELECT id, p FROM c", "|'hall'|1\n");
+}
+
+/* 'b' waits for its owner, who waits for a name and has lost its number. That is freed; then 'b'
+ * claims what is written with the number. */
+static void a_row_that_waits_claims_the_number_that_its_parent_gets(void **state)
+{
+	bool changed;
+	struct p2p_error err = {0};
+
+	(void)state;
+	begin(14, 3,
+	      "CREATE TABLE owner(id INTEGER PRIMARY KEY, name TEXT UNIQUE);"
+	      "CREATE TABLE slot(name TEXT PRIMARY KEY, owner INTEGER REFERENCES owner,"
+	      " place TEXT, UNIQUE(owner, place));");
+	part();
+	write_on(0, "INSERT INTO owner VALUES(3, 'second')");
+	write_on(2, "INSERT INTO owner VALUES(2, 'first')");
+	write_on(1, "INSERT INTO owner VALUES(2, 'second'); INSERT INTO slot VALUES('b', 2, 'x')");
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 5000);
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_connect(&cluster, 0, 2);
+	cluster_run(&cluster, 5000);
+	part();
+	cluster_sql(&cluster, 0, "PRAGMA foreign_keys = OFF; DELETE FROM owner WHERE id = 2");
+	assert_int_equal(p2p_replica_poll(cluster.nodes[0].replica, &changed, &err), 0);
+	cluster_sql(&cluster, 0, "INSERT INTO slot VALUES('c', 2, 'x')");
+	expect_kept("SELECT name FROM slot", "|'c'\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +371,8 @@ int main(void)
 		cmocka_unit_test(a_number_is_yielded_after_a_kill_too),
 		cmocka_unit_test(a_row_that_is_kept_out_yields_its_number),
 		cmocka_unit_test(a_number_that_is_free_goes_to_the_row_that_waits),
+		cmocka_unit_test(a_row_stays_when_the_default_that_it_shows_goes),
+		cmocka_unit_test(a_row_that_waits_claims_the_number_that_its_parent_gets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,7 @@ void product_init(struct product *product, struct kit_mesh *mesh)
 		kit_node_init(&product->nodes[i], mesh, sheet_sql);
 }
 
-static void table_constraints(struct p2p_store *store, struct twin_table *twin)
+void product_table_constraints(struct p2p_store *store, struct twin_table *twin)
 {
 	struct p2p_table *table = p2p_store_table_by_name(store, twin->name);
 	struct p2p_uniques uniques;
@@ -47,7 +47,7 @@ void product_constraints(struct product *product, struct twin_table *tables)
 	size_t t;
 
 	for (t = 0; t < SHEET_TABLES; t++)
-		table_constraints(product->nodes[0].store, &tables[t]);
+		product_table_constraints(product->nodes[0].store, &tables[t]);
 }
 
 void product_deinit(struct product *product)
