@@ -14,7 +14,7 @@
 /* --- values as JSON ----------------------------------------------------------------------------
  */
 
-static void put_bytes(struct p2p_json *json, const struct p2p_value *value)
+static void put_base64(struct p2p_json *json, const struct p2p_value *value)
 {
 	size_t size = sodium_base64_ENCODED_LEN(value->len, sodium_base64_VARIANT_ORIGINAL);
 	char *text = p2p_malloc(size);
@@ -25,10 +25,16 @@ static void put_bytes(struct p2p_json *json, const struct p2p_value *value)
 	}
 	(void)sodium_bin2base64(text, size, value->bytes, value->len,
 				sodium_base64_VARIANT_ORIGINAL);
-	p2p_json_begin_object(json);
-	p2p_json_put_string(json, "blob", text);
-	p2p_json_end_object(json);
+	p2p_json_string(json, text);
 	p2p_free(text);
+}
+
+static void put_bytes(struct p2p_json *json, const struct p2p_value *value)
+{
+	p2p_json_begin_object(json);
+	p2p_json_key(json, "blob");
+	put_base64(json, value);
+	p2p_json_end_object(json);
 }
 
 static void put_real(struct p2p_json *json, double real)
@@ -140,43 +146,128 @@ int p2p_conflict_entry_number(const struct p2p_table *table, int64_t number, str
 /* --- an entry in the making --------------------------------------------------------------------
  */
 
-int p2p_conflict_entry_init(struct p2p_conflict_entry *entry, const struct p2p_table *table,
+int p2p_conflict_entry_init(struct p2p_conflict_entry *entry, struct p2p_target *target,
 			    const char *kind)
 {
 	memset(entry, 0, sizeof(*entry));
 	entry->kind = kind;
-	entry->table = table;
+	entry->target = target;
 	p2p_buf_init(&entry->kept, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&entry->lost, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&entry->more, P2P_RECORD_BYTES_MAX);
 	p2p_json_init(&entry->kept_json, &entry->kept);
 	p2p_json_init(&entry->lost_json, &entry->lost);
 	p2p_json_begin_object(&entry->kept_json);
 	p2p_json_begin_object(&entry->lost_json);
 	p2p_cells_init(&entry->cells);
-	return p2p_cells_reset(&entry->cells, table->column_count);
+	return p2p_cells_reset(&entry->cells, target->table->column_count);
 }
 
 void p2p_conflict_entry_deinit(struct p2p_conflict_entry *entry)
 {
 	p2p_buf_deinit(&entry->kept);
 	p2p_buf_deinit(&entry->lost);
+	p2p_buf_deinit(&entry->more);
 	p2p_cells_deinit(&entry->cells);
 }
 
-void p2p_conflict_entry_lose(struct p2p_conflict_entry *entry, uint32_t column,
-			     const struct p2p_value *value)
+/* A row that has no number here: its identity. */
+static void put_identity(struct p2p_json *json, const struct p2p_rowref *row)
 {
-	p2p_json_key(&entry->lost_json, entry->table->columns[column].name);
-	put_value(&entry->lost_json, value);
-	p2p_cells_set(&entry->cells, column, value);
-	entry->count++;
+	struct p2p_value value = {.type = P2P_BLOB, .bytes = row->key, .len = row->len};
+
+	p2p_json_begin_object(json);
+	p2p_json_key(json, "row");
+	put_base64(json, &value);
+	p2p_json_end_object(json);
 }
 
-void p2p_conflict_entry_keep(struct p2p_conflict_entry *entry, uint32_t column,
-			     const struct p2p_value *value)
+static int put_side(struct p2p_conflict_entry *entry, struct p2p_json *json, uint32_t column,
+		    const struct p2p_conflict_side *side)
 {
-	p2p_json_key(&entry->kept_json, entry->table->columns[column].name);
-	put_value(&entry->kept_json, value);
+	bool shown;
+	int64_t number;
+	int rc;
+
+	p2p_json_key(json, entry->target->table->columns[column].name);
+	if (!side->row.table) {
+		put_value(json, side->value);
+		return 0;
+	}
+	rc = p2p_refs_number(&entry->target->settle->refs, &side->row, &number, &shown);
+	if (!rc)
+		p2p_json_i64(json, number);
+	else if (rc == P2P_ENOENT)
+		put_identity(json, &side->row);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+int p2p_conflict_entry_lose(struct p2p_conflict_entry *entry, uint32_t column,
+			    const struct p2p_conflict_side *side)
+{
+	entry->count++;
+	if (side->row.table) {
+		p2p_buf_put_u8(&entry->more, P2P_CONFLICT_REFERENCE);
+		p2p_buf_put_varint(&entry->more, entry->target->table->columns[column].slot);
+		p2p_buf_put_varint(&entry->more, side->row.table->number);
+		p2p_buf_put_bytes(&entry->more, side->row.key, side->row.len);
+	} else {
+		p2p_cells_set(&entry->cells, column, side->value);
+	}
+	return put_side(entry, &entry->lost_json, column, side);
+}
+
+int p2p_conflict_entry_keep(struct p2p_conflict_entry *entry, uint32_t column,
+			    const struct p2p_conflict_side *side)
+{
+	return put_side(entry, &entry->kept_json, column, side);
+}
+
+/* --- what a cell holds -------------------------------------------------------------------------
+ */
+
+bool p2p_conflict_side_of(const struct p2p_rowwork *work, const struct p2p_target *target,
+			  uint32_t column, struct p2p_conflict_side *out)
+{
+	const struct p2p_table *table = target->table;
+	const struct p2p_refcell *ref = column < work->ref_count ? &work->refs[column] : NULL;
+
+	memset(out, 0, sizeof(*out));
+	if (ref && ref->kind == P2P_REFCELL_ROW) {
+		out->row.table =
+			p2p_refs_parent(&target->settle->refs,
+					&table->references[table->columns[column].reference]);
+		out->row.key = work->targets.data + ref->at;
+		out->row.len = ref->len;
+		return true;
+	}
+	if (!work->cells.set[column])
+		return false;
+	out->value = &work->cells.values[column];
+	return true;
+}
+
+int p2p_conflict_side_cell(const struct p2p_cell *cell, const struct p2p_value *value,
+			   const struct p2p_reference *reference, struct p2p_target *target,
+			   struct p2p_conflict_side *out, struct p2p_buf *scratch)
+{
+	memset(out, 0, sizeof(*out));
+	out->value = value;
+	if (cell->tag != P2P_CELL_REFERENCE)
+		return 0;
+	p2p_buf_reset(scratch);
+	p2p_identity_put(scratch, &cell->reference);
+	out->row.table = p2p_refs_parent(&target->settle->refs, reference);
+	out->row.key = scratch->data;
+	out->row.len = scratch->len;
+	return p2p_buf_error(scratch);
+}
+
+bool p2p_conflict_side_equal(const struct p2p_conflict_side *a, const struct p2p_conflict_side *b)
+{
+	if (!a->row.table || !b->row.table)
+		return a->row.table == b->row.table && p2p_value_equal(a->value, b->value);
+	return a->row.len == b->row.len && memcmp(a->row.key, b->row.key, a->row.len) == 0;
 }
 
 /* --- storing -----------------------------------------------------------------------------------
@@ -197,7 +288,7 @@ static int entry_bind(const struct p2p_conflict_entry *entry,
 		      const struct p2p_conflict_place *place, sqlite3_stmt *stmt,
 		      const struct p2p_buf *row, const struct p2p_buf *cells)
 {
-	const struct p2p_table *table = entry->table;
+	const struct p2p_table *table = entry->target->table;
 	uint64_t ms = p2p_hlc_ms(entry->origin.stamp);
 	bool ok =
 		bind_name(stmt, 1, entry->kind) &&
@@ -209,10 +300,13 @@ static int entry_bind(const struct p2p_conflict_entry *entry,
 		bind_text(stmt, 7, &entry->lost) &&
 		sqlite3_bind_blob64(stmt, 8, cells->data, cells->len, SQLITE_STATIC) == SQLITE_OK &&
 		sqlite3_bind_int64(stmt, 10, (int64_t)ms) == SQLITE_OK &&
-		sqlite3_bind_int64(stmt, 11, (int64_t)p2p_env_wall_ms(place->target->store->env)) ==
+		sqlite3_bind_int64(stmt, 11, (int64_t)p2p_env_wall_ms(entry->target->store->env)) ==
 			SQLITE_OK &&
 		(!table->generated_identity ||
-		 sqlite3_bind_int64(stmt, 12, place->number) == SQLITE_OK);
+		 sqlite3_bind_int64(stmt, 12, place->number) == SQLITE_OK) &&
+		(!entry->more.len ||
+		 sqlite3_bind_blob64(stmt, 13, entry->more.data, entry->more.len, SQLITE_STATIC) ==
+			 SQLITE_OK);
 
 	return ok ? 0 : P2P_ENOMEM;
 }
@@ -231,7 +325,7 @@ static int entry_write(const struct p2p_conflict_entry *entry,
 		       const struct p2p_conflict_place *place, const struct p2p_buf *row,
 		       const struct p2p_buf *cells)
 {
-	struct p2p_store *store = place->target->store;
+	struct p2p_store *store = entry->target->store;
 	char origin[2 * P2P_KEY_BYTES + 1];
 	sqlite3_stmt *stmt;
 	int rc = p2p_store_statement(store, P2P_SQL_CONFLICT_PUT, &stmt);
@@ -257,10 +351,12 @@ int p2p_conflict_entry_store(struct p2p_conflict_entry *entry,
 	p2p_json_end_object(&entry->kept_json);
 	p2p_json_end_object(&entry->lost_json);
 	p2p_buf_init(&cells, P2P_RECORD_BYTES_MAX);
-	p2p_parked_encode(&cells, entry->table, &entry->cells);
+	p2p_parked_encode(&cells, entry->target->table, &entry->cells);
 	rc = p2p_buf_error(&entry->kept);
 	if (!rc)
 		rc = p2p_buf_error(&entry->lost);
+	if (!rc)
+		rc = p2p_buf_error(&entry->more);
 	if (!rc)
 		rc = p2p_buf_error(&cells);
 	if (!rc)

@@ -7,14 +7,15 @@
 #include "crdt/conflict_entry.h"
 #include "crdt/counters.h"
 #include "crdt/hlc.h"
+#include "crdt/rowrefs.h"
 #include "crdt/store_private.h"
 #include "proto/check.h"
 
 /* --- what lost ---------------------------------------------------------------------------------
  */
 
-void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
-			bool incoming)
+void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *from,
+			const struct p2p_value *value, bool incoming)
 {
 	const struct p2p_cellstate *cell =
 		&m->work->state.cells[m->target->table->columns[column].slot];
@@ -26,6 +27,7 @@ void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2
 	lost = &m->lost[m->lost_count++]; /* room for all columns: each comes once */
 	lost->column = column;
 	lost->incoming = incoming;
+	lost->cell = from;
 	lost->value = *value;
 	lost->stamp = cell->stamp;
 	lost->replica = cell->replica;
@@ -34,8 +36,7 @@ void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2
 /* The row's entry; its row is in spare. */
 static int store_entry(struct p2p_rowmerge *m, struct p2p_conflict_entry *entry)
 {
-	struct p2p_conflict_place place = {m->target, m->authority, &m->work->key,
-					   m->spare->number};
+	struct p2p_conflict_place place = {m->authority, &m->work->key, m->spare->number};
 	struct p2p_buf row;
 	int rc;
 
@@ -55,13 +56,16 @@ static int load_stored(struct p2p_rowmerge *m)
 {
 	const struct p2p_table *table = m->target->table;
 	struct p2p_rowwork *spare = m->spare;
+	bool in_table;
 	int rc = p2p_rowwork_load_key(spare, m->target, m->work->key.data, m->work->key.len);
 
 	if (rc || !p2p_rowstate_alive(&spare->state))
 		return rc;
-	rc = p2p_rowwork_gather(spare, m->target,
-				p2p_numbers_complete(table, &spare->state) &&
-					!(spare->state.flags & P2P_ROW_PARKED));
+	in_table = p2p_numbers_complete(table, &spare->state) &&
+		   !(spare->state.flags & P2P_ROW_PARKED);
+	rc = p2p_rowwork_gather(spare, m->target, in_table);
+	if (!rc)
+		rc = p2p_rowrefs_load(spare, m->target, in_table);
 	return rc == P2P_ECORRUPT ? 0 : rc;
 }
 
@@ -79,26 +83,48 @@ static int later_origin(const struct p2p_rowmerge *m, struct p2p_conflict_entry 
 	return 0;
 }
 
+/* The record's side, which is kept in scratch, and the stored one. false: equal, or not there. */
+static int sides_of(struct p2p_rowmerge *m, const struct p2p_lost_cell *lost,
+		    struct p2p_conflict_side *record, struct p2p_conflict_side *stored,
+		    bool *out_differ)
+{
+	const struct p2p_table *table = m->target->table;
+	uint32_t reference = table->columns[lost->column].reference;
+	int rc = p2p_conflict_side_cell(lost->cell, &lost->value,
+					reference == P2P_REFERENCE_NONE
+						? NULL
+						: &table->references[reference],
+					m->target, record, m->scratch);
+
+	*out_differ = !rc && p2p_conflict_side_of(m->spare, m->target, lost->column, stored) &&
+		      !p2p_conflict_side_equal(record, stored);
+	return rc;
+}
+
 /* Those cells of which the record's side lost, or those of which the stored side did. */
 static int cells_of(struct p2p_rowmerge *m, bool incoming)
 {
-	const struct p2p_table *table = m->target->table;
+	struct p2p_conflict_side record, stored;
 	struct p2p_conflict_entry entry;
+	bool differ;
 	size_t i;
-	int rc = p2p_conflict_entry_init(&entry, table, "cell");
+	int rc = p2p_conflict_entry_init(&entry, m->target, "cell");
 
 	if (incoming)
 		entry.origin = m->clock;
 	for (i = 0; i < m->lost_count && !rc; i++) {
 		const struct p2p_lost_cell *lost = &m->lost[i];
-		const struct p2p_value *stored = &m->spare->cells.values[lost->column];
 
-		if (lost->incoming != incoming || !m->spare->cells.set[lost->column] ||
-		    p2p_value_equal(stored, &lost->value))
+		if (lost->incoming != incoming)
 			continue;
-		p2p_conflict_entry_lose(&entry, lost->column, incoming ? &lost->value : stored);
-		p2p_conflict_entry_keep(&entry, lost->column, incoming ? stored : &lost->value);
-		if (!incoming)
+		rc = sides_of(m, lost, &record, &stored, &differ);
+		if (rc || !differ)
+			continue;
+		rc = p2p_conflict_entry_lose(&entry, lost->column, incoming ? &record : &stored);
+		if (!rc)
+			rc = p2p_conflict_entry_keep(&entry, lost->column,
+						     incoming ? &stored : &record);
+		if (!rc && !incoming)
 			rc = later_origin(m, &entry, lost->stamp, lost->replica);
 	}
 	if (!rc)
@@ -165,28 +191,51 @@ int p2p_conflicts_life(struct p2p_rowmerge *m)
 {
 	const struct p2p_table *table = m->target->table;
 	struct p2p_conflict_entry entry;
+	struct p2p_conflict_side side;
 	uint32_t i;
 	int rc;
 
 	if (!m->seen || !p2p_rowstate_alive(&m->work->state))
 		return 0;
-	rc = p2p_conflict_entry_init(&entry, table, "delete");
+	rc = p2p_conflict_entry_init(&entry, m->target, "delete");
 	if (!rc)
 		rc = unseen_origin(m, &entry);
 	if (!rc && entry.origin.stamp.value)
 		rc = load_stored(m);
 	for (i = 0; i < table->column_count && !rc && entry.origin.stamp.value; i++)
-		if (m->spare->cells.set[i] && table->columns[i].slot != UINT32_MAX)
-			p2p_conflict_entry_lose(&entry, i, &m->spare->cells.values[i]);
+		if (table->columns[i].slot != UINT32_MAX &&
+		    p2p_conflict_side_of(m->spare, m->target, i, &side))
+			rc = p2p_conflict_entry_lose(&entry, i, &side);
 	if (!rc)
 		rc = store_entry(m, &entry);
 	p2p_conflict_entry_deinit(&entry);
 	return rc;
 }
 
-int p2p_conflicts_late(struct p2p_rowmerge *m)
+/* One cell of a record of a life that has ended. */
+static int late_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell,
+		     struct p2p_conflict_entry *entry)
 {
 	const struct p2p_table *table = m->target->table;
+	uint32_t column =
+		cell->column < m->map->count ? m->map->columns[cell->column] : P2P_SCHEMAMAP_NONE;
+	const struct p2p_reference *reference = NULL;
+	struct p2p_conflict_side side;
+	int rc;
+
+	if (column >= table->column_count)
+		return 0;
+	if (table->columns[column].reference != P2P_REFERENCE_NONE)
+		reference = &table->references[table->columns[column].reference];
+	if (cell->tag == P2P_CELL_REFERENCE && !reference)
+		return 0; /* its FOREIGN KEY is not here */
+	/* of a counter: what its author had added up in that life */
+	rc = p2p_conflict_side_cell(cell, &cell->value, reference, m->target, &side, m->scratch);
+	return rc ? rc : p2p_conflict_entry_lose(entry, column, &side);
+}
+
+int p2p_conflicts_late(struct p2p_rowmerge *m)
+{
 	const struct p2p_record *record = m->record;
 	struct p2p_conflict_entry entry;
 	size_t i;
@@ -194,20 +243,12 @@ int p2p_conflicts_late(struct p2p_rowmerge *m)
 
 	if (!m->seen || record->causal_length % 2 == 0)
 		return 0;
-	rc = p2p_conflict_entry_init(&entry, table, "delete");
+	rc = p2p_conflict_entry_init(&entry, m->target, "delete");
 	entry.origin = m->clock;
 	if (!rc)
 		rc = load_stored(m);
-	for (i = 0; i < record->cell_count && !rc; i++) {
-		const struct p2p_cell *cell = &record->cells[i];
-		uint32_t column = cell->column < m->map->count ? m->map->columns[cell->column]
-							       : P2P_SCHEMAMAP_NONE;
-
-		/* of a counter: what its author had added up in that life */
-		if (column < table->column_count &&
-		    (cell->tag == P2P_CELL_VALUE || cell->tag == P2P_CELL_COUNTER))
-			p2p_conflict_entry_lose(&entry, column, &cell->value);
-	}
+	for (i = 0; i < record->cell_count && !rc; i++)
+		rc = late_cell(m, &record->cells[i], &entry);
 	if (!rc)
 		rc = store_entry(m, &entry);
 	p2p_conflict_entry_deinit(&entry);
@@ -272,15 +313,17 @@ int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
 	struct p2p_clock clock;
 	struct p2p_buf row;
 	struct p2p_conflict_entry entry;
+	struct p2p_conflict_side side;
 	uint32_t i;
-	int rc = p2p_conflict_entry_init(&entry, table, "");
+	int rc = p2p_conflict_entry_init(&entry, target, "");
 
 	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
 	if (!rc)
 		rc = youngest(work, target, &clock);
 	for (i = 0; i < table->column_count && !rc; i++)
-		if (work->cells.set[i] && table->columns[i].slot != UINT32_MAX)
-			p2p_conflict_entry_lose(&entry, i, &work->cells.values[i]);
+		if (table->columns[i].slot != UINT32_MAX &&
+		    p2p_conflict_side_of(work, target, i, &side))
+			rc = p2p_conflict_entry_lose(&entry, i, &side);
 	p2p_json_end_object(&entry.lost_json);
 	if (!rc)
 		rc = p2p_buf_error(&entry.lost);

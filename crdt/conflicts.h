@@ -20,15 +20,16 @@ struct p2p_claimant;
 /* A cell of the record that is being merged, and a stored one, of which one lost. */
 struct p2p_lost_cell {
 	uint32_t column;
-	bool incoming;		/* the record's side lost */
-	struct p2p_value value; /* the record's; borrowed from it */
-	uint64_t stamp;		/* of the stored one */
+	bool incoming;		     /* the record's side lost */
+	const struct p2p_cell *cell; /* the record's; borrowed */
+	struct p2p_value value;	     /* of it, as the column stores it */
+	uint64_t stamp;		     /* of the stored one */
 	uint32_t replica;
 };
 
 /* Notes that one side of a cell lost; told by p2p_conflicts_cells(). */
-void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
-			bool incoming);
+void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *from,
+			const struct p2p_value *value, bool incoming);
 /* Writes what was noted of the record; its row is in the store as it was before. */
 int p2p_conflicts_cells(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 /* The record ends a life of the row: lists the row if its author had not seen all of it. Before the

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crdt/conflict_entry.h"
 #include "crdt/conflicts.h"
 #include "crdt/parked.h"
+#include "crdt/settle.h"
 #include "crdt/store_private.h"
 #include "crdt/triggers.h"
 #include "proto/check.h"
@@ -83,7 +85,7 @@ struct restoring {
 	struct p2p_merge *merge; /* borrowed */
 	struct p2p_target *target;
 	struct p2p_rowwork work;
-	struct p2p_buf key, encoded;
+	struct p2p_buf key, encoded, more;
 	struct p2p_cells lost;
 	int64_t number; /* that the row claimed */
 	bool deleted;	/* the whole row was lost */
@@ -110,9 +112,13 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 		r->deleted = strcmp(text_of(stmt, 3), "delete") == 0;
 		r->renumbered = strcmp(text_of(stmt, 3), "number") == 0;
 		r->number = sqlite3_column_int64(stmt, 4);
+		p2p_buf_put(&r->more, sqlite3_column_blob(stmt, 5),
+			    (size_t)sqlite3_column_bytes(stmt, 5));
 		rc = p2p_buf_error(&r->key);
 		if (!rc)
 			rc = p2p_buf_error(&r->encoded);
+		if (!rc)
+			rc = p2p_buf_error(&r->more);
 	} else {
 		rc = step == SQLITE_DONE ? p2p_error_set(err, P2P_ENOENT,
 							 "there is no conflict %lld", (long long)id)
@@ -227,6 +233,67 @@ static int restore_row(struct restoring *r)
 	return rc ? rc : p2p_store_journal_key(r->store, table, key);
 }
 
+static uint32_t column_of_slot(const struct p2p_table *table, uint64_t slot)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		if (table->columns[i].slot == slot)
+			return i;
+	return UINT32_MAX;
+}
+
+/* A reference that lost: the number that its row shows now. */
+static int restore_reference(struct restoring *r, struct p2p_reader *reader, uint32_t column,
+			     struct p2p_error *err)
+{
+	struct p2p_table *parent =
+		p2p_store_table_by_number(r->store, (uint32_t)p2p_read_varint(reader));
+	struct p2p_value value = {.type = P2P_INTEGER};
+	struct p2p_rowref row = {.table = parent};
+	const struct p2p_reference *reference;
+	bool shown = false;
+	int rc = P2P_ENOENT;
+
+	row.key = p2p_read_bytes(reader, P2P_RECORD_BYTES_MAX, &row.len);
+	if (reader->failed)
+		return P2P_ECORRUPT;
+	if (column == UINT32_MAX)
+		return 0; /* the column is no more: so with values */
+	if (parent && parent->state == P2P_TABLE_LIVE &&
+	    r->table->columns[column].reference != P2P_REFERENCE_NONE) {
+		reference = &r->table->references[r->table->columns[column].reference];
+		if (p2p_id_cmp(&reference->parent, &parent->id) == 0)
+			rc = p2p_refs_number(&r->target->settle->refs, &row, &value.integer,
+					     &shown);
+	}
+	if (rc == P2P_ENOENT || (!rc && !shown))
+		return p2p_error_set(err, P2P_EREFUSED,
+				     "the row that its '%.64s' referred to is not in table '%.64s' "
+				     "(any more)",
+				     r->table->columns[column].name, parent ? parent->name : "?");
+	if (!rc)
+		p2p_cells_set(&r->lost, column, &value);
+	return rc;
+}
+
+static int restore_more(struct restoring *r, struct p2p_error *err)
+{
+	struct p2p_reader reader;
+	uint32_t column;
+	uint8_t what;
+	int rc = 0;
+
+	p2p_reader_init(&reader, r->more.data, r->more.len);
+	while (!rc && p2p_reader_left(&reader)) {
+		what = p2p_read_u8(&reader);
+		column = column_of_slot(r->table, p2p_read_varint(&reader));
+		rc = what == P2P_CONFLICT_REFERENCE ? restore_reference(r, &reader, column, err)
+						    : P2P_ECORRUPT;
+	}
+	return rc;
+}
+
 static int restore(struct restoring *r, struct p2p_error *err)
 {
 	bool shown;
@@ -238,6 +305,8 @@ static int restore(struct restoring *r, struct p2p_error *err)
 		rc = p2p_cells_reset(&r->lost, r->table->column_count);
 	if (!rc)
 		rc = p2p_parked_decode(&r->encoded, r->table, &r->lost);
+	if (!rc)
+		rc = restore_more(r, err);
 	if (!rc)
 		rc = p2p_rowwork_load_key(&r->work, r->target, r->key.data, r->key.len);
 	shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
@@ -273,6 +342,7 @@ int p2p_conflicts_restore(struct p2p_store *store, struct p2p_merge *merge, int6
 	p2p_rowwork_init(&r.work);
 	p2p_buf_init(&r.key, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&r.encoded, P2P_RECORD_BYTES_MAX);
+	p2p_buf_init(&r.more, P2P_RECORD_BYTES_MAX);
 	p2p_cells_init(&r.lost);
 	rc = restoring_load(&r, id, err);
 	if (!rc)
@@ -282,6 +352,7 @@ int p2p_conflicts_restore(struct p2p_store *store, struct p2p_merge *merge, int6
 	p2p_rowwork_deinit(&r.work);
 	p2p_buf_deinit(&r.key);
 	p2p_buf_deinit(&r.encoded);
+	p2p_buf_deinit(&r.more);
 	p2p_cells_deinit(&r.lost);
 	return rc;
 }

@@ -10,25 +10,25 @@
 #include "proto/mem.h"
 
 /* A statement about the row's entries. */
-static int entry_statement(struct p2p_store *store, enum p2p_store_sql which,
+static int entry_statement(struct p2p_target *target, enum p2p_store_sql which,
 			   const struct p2p_conflict_place *place, sqlite3_stmt **out)
 {
-	int rc = p2p_store_statement(store, which, out);
+	int rc = p2p_store_statement(target->store, which, out);
 
 	if (rc)
 		return rc;
-	return sqlite3_bind_int64(*out, 1, place->target->table->number) == SQLITE_OK &&
+	return sqlite3_bind_int64(*out, 1, target->table->number) == SQLITE_OK &&
 			       sqlite3_bind_blob64(*out, 2, place->key->data, place->key->len,
 						   SQLITE_STATIC) == SQLITE_OK
 		       ? 0
 		       : P2P_ENOMEM;
 }
 
-static int entry_here(const struct p2p_conflict_place *place, bool *out)
+static int entry_here(struct p2p_target *target, const struct p2p_conflict_place *place, bool *out)
 {
-	struct p2p_store *store = place->target->store;
+	struct p2p_store *store = target->store;
 	sqlite3_stmt *stmt;
-	int rc = entry_statement(store, P2P_SQL_CONFLICT_NUMBER, place, &stmt), step;
+	int rc = entry_statement(target, P2P_SQL_CONFLICT_NUMBER, place, &stmt), step;
 
 	if (!rc && sqlite3_bind_int64(stmt, 3, place->number) != SQLITE_OK)
 		rc = P2P_ENOMEM;
@@ -43,16 +43,17 @@ static int entry_here(const struct p2p_conflict_place *place, bool *out)
 }
 
 /* All that the row lost: it stands at `number` now. */
-static int entries_kept(const struct p2p_conflict_place *place, int64_t number)
+static int entries_kept(struct p2p_target *target, const struct p2p_conflict_place *place,
+			int64_t number)
 {
-	struct p2p_store *store = place->target->store;
+	struct p2p_store *store = target->store;
 	struct p2p_buf kept;
 	sqlite3_stmt *stmt;
-	int rc = entry_statement(store, P2P_SQL_CONFLICT_NUMBERED, place, &stmt);
+	int rc = entry_statement(target, P2P_SQL_CONFLICT_NUMBERED, place, &stmt);
 
 	p2p_buf_init(&kept, P2P_RECORD_BYTES_MAX);
 	if (!rc)
-		rc = p2p_conflict_entry_number(place->target->table, number, &kept);
+		rc = p2p_conflict_entry_number(target->table, number, &kept);
 	if (!rc && sqlite3_bind_text64(stmt, 3, (const char *)kept.data, kept.len, SQLITE_STATIC,
 				       SQLITE_UTF8) != SQLITE_OK)
 		rc = P2P_ENOMEM;
@@ -62,11 +63,11 @@ static int entries_kept(const struct p2p_conflict_place *place, int64_t number)
 	return rc;
 }
 
-static int entry_regained(const struct p2p_conflict_place *place)
+static int entry_regained(struct p2p_target *target, const struct p2p_conflict_place *place)
 {
-	struct p2p_store *store = place->target->store;
+	struct p2p_store *store = target->store;
 	sqlite3_stmt *stmt;
-	int rc = entry_statement(store, P2P_SQL_CONFLICT_REGAINED, place, &stmt);
+	int rc = entry_statement(target, P2P_SQL_CONFLICT_REGAINED, place, &stmt);
 
 	if (!rc && sqlite3_bind_int64(stmt, 3, place->number) != SQLITE_OK)
 		rc = P2P_ENOMEM;
@@ -74,23 +75,25 @@ static int entry_regained(const struct p2p_conflict_place *place)
 }
 
 /* A new entry: the claim to place->number, made at this clock, lost; the row stands at `number`. */
-static int entry_add(const struct p2p_conflict_place *place, const struct p2p_clock *clock,
-		     int64_t number)
+static int entry_add(struct p2p_target *target, const struct p2p_conflict_place *place,
+		     const struct p2p_clock *clock, int64_t number)
 {
-	const struct p2p_table *table = place->target->table;
-	struct p2p_value lost = {.type = P2P_INTEGER, .integer = place->number},
-			 kept = {.type = P2P_INTEGER, .integer = number};
+	const struct p2p_table *table = target->table;
+	struct p2p_value was = {.type = P2P_INTEGER, .integer = place->number},
+			 is = {.type = P2P_INTEGER, .integer = number};
+	struct p2p_conflict_side lost = {.value = &was}, kept = {.value = &is};
 	struct p2p_conflict_entry entry;
 	struct p2p_buf row;
-	int rc = p2p_conflict_entry_init(&entry, table, "number");
+	int rc = p2p_conflict_entry_init(&entry, target, "number");
 
 	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
 	entry.origin = *clock;
-	if (!rc) {
-		p2p_conflict_entry_lose(&entry, table->key[0], &lost);
-		p2p_conflict_entry_keep(&entry, table->key[0], &kept);
+	if (!rc)
+		rc = p2p_conflict_entry_lose(&entry, table->key[0], &lost);
+	if (!rc)
+		rc = p2p_conflict_entry_keep(&entry, table->key[0], &kept);
+	if (!rc)
 		rc = p2p_conflict_entry_number(table, number, &row);
-	}
 	if (!rc)
 		rc = p2p_conflict_entry_store(&entry, place, &row);
 	p2p_buf_deinit(&row);
@@ -99,9 +102,10 @@ static int entry_add(const struct p2p_conflict_place *place, const struct p2p_cl
 }
 
 /* Who claimed the number, and when: not when it yielded. */
-static int claim_clock(const struct p2p_conflict_place *place, struct p2p_clock *out)
+static int claim_clock(struct p2p_target *target, const struct p2p_conflict_place *place,
+		       struct p2p_clock *out)
 {
-	const struct p2p_table *table = place->target->table;
+	const struct p2p_table *table = target->table;
 	const struct p2p_cellstate *cell;
 	const struct p2p_id *replica;
 	struct p2p_rowstate state;
@@ -109,11 +113,11 @@ static int claim_clock(const struct p2p_conflict_place *place, struct p2p_clock 
 	int rc;
 
 	p2p_rowstate_init(&state);
-	rc = p2p_store_row_get(place->target->store, table, place->key->data, place->key->len,
-			       &state, &number);
+	rc = p2p_store_row_get(target->store, table, place->key->data, place->key->len, &state,
+			       &number);
 	if (!rc) {
 		cell = &state.cells[table->columns[table->key[0]].slot];
-		replica = p2p_store_replica_id(place->target->store, cell->replica);
+		replica = p2p_store_replica_id(target->store, cell->replica);
 		if (replica) {
 			out->stamp.value = cell->stamp;
 			out->replica = *replica;
@@ -129,21 +133,21 @@ int p2p_conflicts_number(void *ctx, const struct p2p_claimant *at)
 	struct p2p_target *target = ctx;
 	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
 	struct p2p_buf key;
-	struct p2p_conflict_place place = {target, target->settle->authority, &key, at->claim};
+	struct p2p_conflict_place place = {target->settle->authority, &key, at->claim};
 	struct p2p_clock clock;
 	bool here = true;
 	int rc = 0;
 
 	p2p_claimant_key(&key, bytes, &at->identity);
 	if (!at->loser)
-		rc = entry_regained(&place);
+		rc = entry_regained(target, &place);
 	else
-		rc = entry_here(&place, &here);
+		rc = entry_here(target, &place, &here);
 	if (!rc && !here)
-		rc = claim_clock(&place, &clock);
+		rc = claim_clock(target, &place, &clock);
 	if (!rc && !here)
-		rc = entry_add(&place, &clock, at->target);
-	return rc ? rc : entries_kept(&place, at->target);
+		rc = entry_add(target, &place, &clock, at->target);
+	return rc ? rc : entries_kept(target, &place, at->target);
 }
 
 /* Another row has claimed the number before. */
@@ -168,7 +172,7 @@ static int lost_to_other(struct p2p_rowmerge *m, const struct p2p_claimant *own,
 int p2p_conflicts_number_left(struct p2p_rowmerge *m, int64_t before)
 {
 	struct p2p_rowwork *work = m->work;
-	struct p2p_conflict_place place = {m->target, m->authority, &work->key, before};
+	struct p2p_conflict_place place = {m->authority, &work->key, before};
 	const struct p2p_id *replica = p2p_store_replica_id(m->store, m->claim_replica);
 	struct p2p_claimant own = {.claim = before};
 	bool lost = false, here = true;
@@ -183,8 +187,8 @@ int p2p_conflicts_number_left(struct p2p_rowmerge *m, int64_t before)
 	p2p_identity_row_id(&own.row_id, &work->identity, &m->target->table->id);
 	rc = lost_to_other(m, &own, &lost);
 	if (!rc && lost)
-		rc = entry_here(&place, &here);
+		rc = entry_here(m->target, &place, &here);
 	if (rc || here)
 		return rc;
-	return entry_add(&place, &own.clock, work->number);
+	return entry_add(m->target, &place, &own.clock, work->number);
 }

@@ -270,9 +270,9 @@ static int base_tie(struct p2p_rowmerge *m, uint32_t column, const struct p2p_co
 	return 0;
 }
 
-/* written: by an application, as this value; else a birth begins to count. */
-static int base_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value,
-		      bool written)
+/* written: by an application, as this value; NULL: a birth begins to count. */
+static int base_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *written,
+		      const struct p2p_value *value)
 {
 	uint32_t slot = m->target->table->columns[column].slot;
 	struct p2p_counter *base = p2p_counters_base(m->counters, slot);
@@ -284,7 +284,7 @@ static int base_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 	if (!rc && order < 0) {
 		m->counts->cells_lost++;
 		if (written)
-			p2p_conflicts_note(m, column, value, true);
+			p2p_conflicts_note(m, column, written, value, true);
 		return 0;
 	}
 	if (!rc && order == 0)
@@ -292,7 +292,7 @@ static int base_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 	if (rc || !wins)
 		return rc;
 	if (base && order > 0 && written)
-		p2p_conflicts_note(m, column, value, false);
+		p2p_conflicts_note(m, column, written, value, false);
 	if (!base)
 		rc = counters_add(m->counters, &base);
 	if (rc)
@@ -316,10 +316,10 @@ int p2p_counters_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p
 	if (rc)
 		return rc;
 	if (cell->tag != P2P_CELL_COUNTER)
-		return base_merge(m, column, value, true);
+		return base_merge(m, column, cell, value);
 	rc = total_merge(m, m->target->table->columns[column].slot, cell->value.integer);
 	if (!rc && (m->record->flags & P2P_RECORD_BORN))
-		rc = base_merge(m, column, &zero, false);
+		rc = base_merge(m, column, NULL, &zero);
 	return rc;
 }
 

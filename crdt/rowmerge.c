@@ -65,7 +65,8 @@ static int cell_stored(struct p2p_rowmerge *m, uint32_t column, struct p2p_value
 }
 
 /* Merges one cell. The clock decides; then the value. */
-static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_value *value)
+static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_cell *from,
+		      const struct p2p_value *value)
 {
 	struct p2p_rowwork *work = m->work;
 	struct p2p_cellstate *cell = &work->state.cells[m->target->table->columns[column].slot];
@@ -78,7 +79,7 @@ static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 		return rc;
 	if (order < 0) {
 		m->counts->cells_lost++;
-		p2p_conflicts_note(m, column, value, true);
+		p2p_conflicts_note(m, column, from, value, true);
 		return 0;
 	}
 	if (order == 0) {
@@ -89,7 +90,7 @@ static int cell_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_
 	if (rc || !wins)
 		return rc;
 	if (order > 0 && cell->stamp)
-		p2p_conflicts_note(m, column, value, false);
+		p2p_conflicts_note(m, column, from, value, false);
 	cell->stamp = m->clock.stamp.value;
 	cell->replica = m->replica;
 	p2p_cells_set(&work->cells, column, value);
@@ -168,6 +169,7 @@ static int ref_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_c
 		return rc;
 	if (order < 0) {
 		m->counts->cells_lost++;
+		p2p_conflicts_note(m, column, from, value, true);
 		return 0;
 	}
 	rc = ref_take(m, column, from, value);
@@ -178,6 +180,8 @@ static int ref_merge(struct p2p_rowmerge *m, uint32_t column, const struct p2p_c
 		work->cells.set[column] = 0;
 		return rc;
 	}
+	if (order > 0 && cell->stamp)
+		p2p_conflicts_note(m, column, from, value, false);
 	cell->stamp = m->clock.stamp.value;
 	cell->replica = m->replica;
 	m->counts->cells_won++;
@@ -302,8 +306,8 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 		return rc;
 	if (column->reference != P2P_REFERENCE_NONE || cell->tag == P2P_CELL_LOOSE_VALUE)
 		return m->work->ref_count ? ref_merge(m, index, cell, &value)
-					  : cell_merge(m, index, &value);
-	return cell_merge(m, index, &value);
+					  : cell_merge(m, index, cell, &value);
+	return cell_merge(m, index, cell, &value);
 }
 
 static int record_cells(struct p2p_rowmerge *m)

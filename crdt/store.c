@@ -81,8 +81,8 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_SEEN_EACH] = "SELECT author, seen FROM main.p2p_seen",
 	[P2P_SQL_SEEN_SET] = "INSERT OR REPLACE INTO main.p2p_seen(author, seen) VALUES(?1, ?2)",
 	[P2P_SQL_CONFLICT_PUT] = "INSERT INTO main.p2p_conflict(kind, t, name, k, \"row\", kept,"
-				 " lost, cells, origin, lost_ms, ms, number)"
-				 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+				 " lost, cells, origin, lost_ms, ms, number, more)"
+				 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
 	[P2P_SQL_CONFLICT_NUMBER] = "SELECT id FROM main.p2p_conflict WHERE kind = 'number'"
 				    " AND t = ?1 AND k = ?2 AND number = ?3",
 	[P2P_SQL_CONFLICT_NUMBERED] = "UPDATE main.p2p_conflict SET \"row\" = ?3, kept = ?3"
@@ -92,7 +92,7 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CONFLICT_TRIM] = "DELETE FROM main.p2p_conflict WHERE id <="
 				  " (SELECT max(id) FROM main.p2p_conflict) - ?1",
 	[P2P_SQL_CONFLICT_EACH] = "SELECT * FROM main.p2p_conflicts",
-	[P2P_SQL_CONFLICT_GET] = "SELECT t, k, cells, kind, number FROM main.p2p_conflict"
+	[P2P_SQL_CONFLICT_GET] = "SELECT t, k, cells, kind, number, more FROM main.p2p_conflict"
 				 " WHERE id = ?1",
 	[P2P_SQL_CONFLICT_DROP] = "DELETE FROM main.p2p_conflict WHERE id = ?1",
 	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflicts",

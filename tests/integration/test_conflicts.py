@@ -11,7 +11,11 @@ INSERT INTO item VALUES (1, 'one'), (2, 'two');"""
 
 def pair(world):
     """Two members that were together and are apart now."""
-    one = world.db("a.db", SCHEMA)
+    return pair_of(world, SCHEMA)
+
+
+def pair_of(world, schema):
+    one = world.db("a.db", schema)
     shared = Shared(world.node("share", "a.db"))
     joiner = world.node("join", shared.ticket, "b.db")
     joiner.line("joined ")
@@ -144,6 +148,54 @@ def a_number_that_was_lost_is_listed_and_stays_what_it_is(world):
     check(len(conflicts(world, "b.db")) == 1, "it stays on the list")
 
 
+REFERENCES = """CREATE TABLE list(id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE task(id TEXT PRIMARY KEY, list INTEGER REFERENCES list(id) ON DELETE SET NULL, body TEXT);
+INSERT INTO list VALUES (1, 'home'), (2, 'work'), (3, 'garden');
+INSERT INTO task VALUES ('t', 1, 'dig'), ('u', 1, 'sow');"""
+
+
+def a_reference_that_lost_is_listed_and_comes_back(world):
+    one, two, shared = pair_of(world, REFERENCES)
+    one.execute("UPDATE task SET list = 2 WHERE id = 't'")
+    one.execute("UPDATE task SET list = 2 WHERE id = 'u'")
+    world.run("vector", "a.db")
+    two.execute("UPDATE task SET list = 3 WHERE id = 't'")
+    two.execute("UPDATE task SET list = 2 WHERE id = 'u'")
+    meet(world, shared)
+    for db in "a.db", "b.db":
+        found = conflicts(world, db)
+        check(len(found) == 1 and found[0]["kind"] == "cell" and found[0]["row"] == {"id": "t"}, "%s: %s" % (db, found))
+        check(found[0]["lost"] == {"list": 2} and found[0]["kept"] == {"list": 3}, found)
+        check(found[0]["origin"] == shared.node, found)
+    world.run("conflicts", "b.db", "--restore", str(conflicts(world, "b.db")[0]["id"]))
+    world.run("wait", "b.db")
+    world.run("wait", "a.db")
+    for conn in one, two:
+        check(rows(conn, "SELECT name FROM task JOIN list ON list.id = list WHERE task.id = 't'") == [("work",)],
+              rows(conn, "SELECT * FROM task"))
+    one.execute("DELETE FROM list WHERE name = 'work'")
+    one.execute("UPDATE task SET list = NULL WHERE list NOT IN (SELECT id FROM list)")
+    world.run("wait", "a.db")
+    world.run("wait", "b.db")
+    _out, err = world.run("conflicts", "a.db", "--restore", str(conflicts(world, "a.db")[-1]["id"]), code=5)
+    check("'list' referred to is not in table 'list'" in err, err)
+
+
+def a_row_that_was_deleted_comes_back_with_what_it_referred_to(world):
+    one, two, shared = pair_of(world, REFERENCES)
+    one.execute("DELETE FROM task")
+    two.execute("UPDATE task SET list = 3 WHERE id = 't'")
+    meet(world, shared)
+    for db in "a.db", "b.db":
+        found = conflicts(world, db)
+        check(len(found) == 1 and found[0]["kind"] == "delete", "%s: %s" % (db, found))
+        check(found[0]["lost"]["list"] == 3, found)
+    world.run("conflicts", "b.db", "--restore", str(conflicts(world, "b.db")[0]["id"]))
+    world.run("wait", "b.db")
+    world.run("wait", "a.db")
+    check(rows(one, "SELECT id, list, body FROM task") == [("t", 3, "dig")], rows(one, "SELECT * FROM task"))
+
+
 def until_numbered(world, conn):
     """The number that the row of b was given for good."""
     for _i in range(100):
@@ -163,4 +215,6 @@ main([
     a_lost_cell_is_written_back_as_a_new_change,
     a_row_that_a_constraint_keeps_out_is_listed_while_it_is,
     a_number_that_was_lost_is_listed_and_stays_what_it_is,
+    a_reference_that_lost_is_listed_and_comes_back,
+    a_row_that_was_deleted_comes_back_with_what_it_referred_to,
 ])
