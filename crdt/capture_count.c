@@ -61,6 +61,23 @@ static int others_of(struct p2p_capture *capture, struct p2p_table *table, uint3
 	return rc || born ? rc : base_add(capture, table, column, row, out);
 }
 
+/* Our own total before this changeset. */
+static int64_t own_before(const struct p2p_capture *capture, const struct p2p_overlay_row *row,
+			  uint32_t slot)
+{
+	const struct p2p_counted *frozen = p2p_overlay_counted(row, slot, false, true);
+	const struct p2p_counters *counters = &capture->counters; /* others_of() */
+	size_t i;
+
+	if (frozen)
+		return frozen->total;
+	for (i = 0; i < counters->count; i++)
+		if (counters->items[i].slot == slot &&
+		    counters->items[i].replica == (int64_t)capture->own)
+			return counters->items[i].total;
+	return 0;
+}
+
 /* --- freezing --------------------------------------------------------------------------------- */
 
 static int cell_count(struct p2p_capture *capture, struct p2p_table *table,
@@ -82,6 +99,9 @@ static int cell_count(struct p2p_capture *capture, struct p2p_table *table,
 		return rc;
 	cell->tag = P2P_CELL_COUNTER;
 	cell->value.integer = counted.total = p2p_sum_rest(&others, cell->value.integer);
+	memset(&others, 0, sizeof(others));
+	p2p_sum_add(&others, own_before(capture, row, counted.slot));
+	cell->added = p2p_sum_rest(&others, counted.total);
 	rc = p2p_overlay_count(row, &counted);
 	if (rc || !born)
 		return rc;
@@ -100,6 +120,51 @@ int p2p_capture_count(struct p2p_capture *capture, struct p2p_table *table,
 	for (i = 0; i < record->cell_count && table->counters && !rc; i++)
 		if (table->columns[record->cells[i].column].flags & P2P_COLUMN_COUNTER)
 			rc = cell_count(capture, table, row, born, &record->cells[i]);
+	return rc;
+}
+
+/* A counter of a row that was deleted: what others had added up, as far as it was known here. */
+static void cell_end(const struct p2p_capture *capture, uint32_t column, uint32_t slot,
+		     struct p2p_record *record)
+{
+	const struct p2p_counters *counters = &capture->counters;
+	struct p2p_cell *cell = &record->cells[record->cell_count];
+	struct p2p_sum sum = {0, 0};
+	bool any = false;
+	size_t i;
+
+	for (i = 0; i < counters->count; i++) {
+		const struct p2p_counter *at = &counters->items[i];
+
+		if (at->slot != slot || at->replica < 0 || at->replica == (int64_t)capture->own)
+			continue;
+		p2p_sum_add(&sum, at->total);
+		any = true;
+	}
+	if (!any)
+		return;
+	memset(cell, 0, sizeof(*cell));
+	cell->column = column;
+	cell->tag = P2P_CELL_COUNTER;
+	cell->value.type = P2P_INTEGER;
+	cell->value.integer = p2p_sum_value(&sum);
+	record->cell_count++;
+}
+
+int p2p_capture_count_end(struct p2p_capture *capture, struct p2p_table *table,
+			  const struct p2p_overlay_row *row, struct p2p_record *record)
+{
+	const struct p2p_rowref ref = row_of(table, row);
+	uint32_t i;
+	int rc;
+
+	/* what the file has of an older life counts no more */
+	if (!table->counters || row->state.causal_length != row->stored_length + 1)
+		return 0;
+	rc = p2p_counters_load(&capture->counters, capture->config.store, &ref);
+	for (i = 0; i < table->column_count && !rc; i++)
+		if (table->columns[i].flags & P2P_COLUMN_COUNTER)
+			cell_end(capture, i, table->columns[i].slot, record);
 	return rc;
 }
 

@@ -203,7 +203,8 @@ static int record_write(struct freezing *f, const struct item *item)
 			rc = record_cells(capture, table, item, stmt, &record);
 		if (!rc)
 			rc = p2p_capture_count(capture, table, row, &record);
-	}
+	} else if (!rc)
+		rc = p2p_capture_count_end(capture, table, row, &record);
 	if (!rc) {
 		p2p_buf_reset(&capture->body);
 		p2p_record_put(&capture->body, &record);

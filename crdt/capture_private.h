@@ -131,6 +131,10 @@ int p2p_capture_take(struct p2p_capture *capture, const struct p2p_table *table,
  * total for a value, where they count. */
 int p2p_capture_count(struct p2p_capture *capture, struct p2p_table *table,
 		      struct p2p_overlay_row *row, struct p2p_record *record) P2P_MUST_CHECK;
+/* The record says that the row was deleted: adds what others had counted in the life that ended. */
+int p2p_capture_count_end(struct p2p_capture *capture, struct p2p_table *table,
+			  const struct p2p_overlay_row *row,
+			  struct p2p_record *record) P2P_MUST_CHECK;
 /* A frozen one comes back; value: as it is in the record, then as the row shows it. */
 struct p2p_counted_cell {
 	uint32_t column; /* of the table */

@@ -130,7 +130,8 @@ void p2p_conflict_entry_origin(const struct p2p_authority *authority, const stru
 		p2p_hex(out, replica->bytes, P2P_ID_BYTES);
 }
 
-int p2p_conflict_entry_number(const struct p2p_table *table, int64_t number, struct p2p_buf *out)
+int p2p_conflict_entry_number(const struct p2p_table *table, const int64_t *number,
+			      struct p2p_buf *out)
 {
 	struct p2p_json json;
 
@@ -138,7 +139,10 @@ int p2p_conflict_entry_number(const struct p2p_table *table, int64_t number, str
 	p2p_json_init(&json, out);
 	p2p_json_begin_object(&json);
 	p2p_json_key(&json, table->columns[table->key[0]].name);
-	p2p_json_i64(&json, number);
+	if (number)
+		p2p_json_i64(&json, *number);
+	else
+		p2p_json_null(&json);
 	p2p_json_end_object(&json);
 	return p2p_buf_error(out);
 }
@@ -215,6 +219,23 @@ int p2p_conflict_entry_lose(struct p2p_conflict_entry *entry, uint32_t column,
 		p2p_cells_set(&entry->cells, column, side->value);
 	}
 	return put_side(entry, &entry->lost_json, column, side);
+}
+
+void p2p_conflict_entry_count(struct p2p_conflict_entry *entry, uint32_t column, int64_t added,
+			      const struct p2p_value *value)
+{
+	const struct p2p_column *named = &entry->target->table->columns[column];
+
+	entry->count++;
+	if (value)
+		p2p_cells_set(&entry->cells, column, value);
+	p2p_buf_put_u8(&entry->more, P2P_CONFLICT_COUNTED);
+	p2p_buf_put_varint(&entry->more, named->slot);
+	p2p_buf_put_zigzag(&entry->more, added);
+	if (!added)
+		return;
+	p2p_json_key(&entry->lost_json, named->name);
+	p2p_json_i64(&entry->lost_json, added);
 }
 
 int p2p_conflict_entry_keep(struct p2p_conflict_entry *entry, uint32_t column,
@@ -302,8 +323,8 @@ static int entry_bind(const struct p2p_conflict_entry *entry,
 		sqlite3_bind_int64(stmt, 10, (int64_t)ms) == SQLITE_OK &&
 		sqlite3_bind_int64(stmt, 11, (int64_t)p2p_env_wall_ms(entry->target->store->env)) ==
 			SQLITE_OK &&
-		(!table->generated_identity ||
-		 sqlite3_bind_int64(stmt, 12, place->number) == SQLITE_OK) &&
+		(!table->generated_identity || !place->number ||
+		 sqlite3_bind_int64(stmt, 12, *place->number) == SQLITE_OK) &&
 		(!entry->more.len ||
 		 sqlite3_bind_blob64(stmt, 13, entry->more.data, entry->more.len, SQLITE_STATIC) ==
 			 SQLITE_OK);

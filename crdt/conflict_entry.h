@@ -11,6 +11,7 @@
 /* What p2p_conflict has in `more`, one after the other: this, varint slot, and */
 enum p2p_conflict_more {
 	P2P_CONFLICT_REFERENCE = 1, /* varint table, bytes identity: a reference that lost */
+	P2P_CONFLICT_COUNTED = 2,   /* zigzag: was added to a counter */
 };
 
 /* What a cell holds: a value, or a row that it refers to. Borrowed. */
@@ -34,7 +35,7 @@ struct p2p_conflict_entry {
 struct p2p_conflict_place {
 	const struct p2p_authority *authority;
 	const struct p2p_buf *key; /* encoded identity of the row */
-	int64_t number;		   /* it claims, or, of a number that lost, claimed */
+	const int64_t *number;	   /* it claims, or, of one that lost, claimed; NULL: not known */
 };
 
 int p2p_conflict_entry_init(struct p2p_conflict_entry *entry, struct p2p_target *target,
@@ -45,6 +46,9 @@ int p2p_conflict_entry_lose(struct p2p_conflict_entry *entry, uint32_t column,
 			    const struct p2p_conflict_side *side) P2P_MUST_CHECK;
 int p2p_conflict_entry_keep(struct p2p_conflict_entry *entry, uint32_t column,
 			    const struct p2p_conflict_side *side) P2P_MUST_CHECK;
+/* What was added to a counter; value: what the row showed, NULL: not known. */
+void p2p_conflict_entry_count(struct p2p_conflict_entry *entry, uint32_t column, int64_t added,
+			      const struct p2p_value *value);
 /* Writes it, if anything was lost; row: JSON. One that is too big to be shown is not listed. */
 int p2p_conflict_entry_store(struct p2p_conflict_entry *entry,
 			     const struct p2p_conflict_place *place,
@@ -62,8 +66,8 @@ bool p2p_conflict_side_equal(const struct p2p_conflict_side *a, const struct p2p
 /* Key values of the row in work, as its table shows them. */
 int p2p_conflict_entry_row(struct p2p_rowwork *work, struct p2p_target *target,
 			   struct p2p_buf *out) P2P_MUST_CHECK;
-/* {"name": number} of the column that has the row's number. */
-int p2p_conflict_entry_number(const struct p2p_table *table, int64_t number,
+/* {"name": number} of the column that has the row's number; NULL: null. */
+int p2p_conflict_entry_number(const struct p2p_table *table, const int64_t *number,
 			      struct p2p_buf *out) P2P_MUST_CHECK;
 /* Node that a replica belongs to, or the replica, in hexadecimal. */
 void p2p_conflict_entry_origin(const struct p2p_authority *authority, const struct p2p_id *replica,

@@ -33,17 +33,44 @@ void p2p_conflicts_note(struct p2p_rowmerge *m, uint32_t column, const struct p2
 	lost->replica = cell->replica;
 }
 
+/* What the record says of the number of its row, whose life is over. false: nothing. */
+static bool number_told(const struct p2p_rowmerge *m, int64_t *out)
+{
+	const struct p2p_table *table = m->target->table;
+	size_t i;
+
+	for (i = 0; i < m->record->cell_count; i++) {
+		const struct p2p_cell *cell = &m->record->cells[i];
+
+		if (cell->column < m->map->count &&
+		    m->map->columns[cell->column] == table->key[0] &&
+		    cell->value.type == P2P_INTEGER) {
+			*out = cell->value.integer;
+			return true;
+		}
+	}
+	*out = m->work->identity.number;
+	return m->work->identity.kind == P2P_IDENTITY_NUMBER;
+}
+
 /* The row's entry; its row is in spare. */
 static int store_entry(struct p2p_rowmerge *m, struct p2p_conflict_entry *entry)
 {
-	struct p2p_conflict_place place = {m->authority, &m->work->key, m->spare->number};
+	struct p2p_conflict_place place = {m->authority, &m->work->key, &m->spare->number};
+	const struct p2p_table *table = m->target->table;
 	struct p2p_buf row;
+	int64_t number;
 	int rc;
 
 	if (!entry->count)
 		return 0;
 	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
-	rc = p2p_conflict_entry_row(m->spare, m->target, &row);
+	if (table->generated_identity && !p2p_rowstate_alive(&m->spare->state)) {
+		place.number = number_told(m, &number) ? &number : NULL;
+		rc = p2p_conflict_entry_number(table, place.number, &row);
+	} else {
+		rc = p2p_conflict_entry_row(m->spare, m->target, &row);
+	}
 	if (!rc)
 		rc = p2p_conflict_entry_store(entry, &place, &row);
 	p2p_buf_deinit(&row);
@@ -187,11 +214,67 @@ static int unseen_origin(struct p2p_rowmerge *m, struct p2p_conflict_entry *entr
 	return rc;
 }
 
+/* Somebody gave the counter a value that the record's author had not seen. */
+static bool base_unseen(const struct p2p_rowmerge *m, uint32_t column)
+{
+	const struct p2p_counter *base =
+		p2p_counters_base(m->counters, m->target->table->columns[column].slot);
+
+	return base && !p2p_seen_covers(m->seen, m->replica, (uint32_t)-base->replica, base->stamp);
+}
+
+/* What the record says that others had added up when its author deleted the row. */
+static const struct p2p_cell *counter_told(const struct p2p_rowmerge *m, uint32_t column)
+{
+	size_t i;
+
+	for (i = 0; m->record->causal_length % 2 == 0 && i < m->record->cell_count; i++) {
+		const struct p2p_cell *cell = &m->record->cells[i];
+
+		if (cell->column < m->map->count && m->map->columns[cell->column] == column)
+			return cell;
+	}
+	return NULL;
+}
+
+/* What others added to the counter that the record's author had not seen. One who did not say what
+ * he had seen: all of theirs who wrote since. */
+static int64_t unseen_added(const struct p2p_rowmerge *m, uint32_t column)
+{
+	const struct p2p_cell *told = counter_told(m, column);
+	uint32_t slot = m->target->table->columns[column].slot;
+	struct p2p_sum seen = {0, 0}, now = {0, 0};
+	size_t i;
+
+	for (i = 0; i < m->counters->count; i++) {
+		const struct p2p_counter *at = &m->counters->items[i];
+
+		if (at->slot != slot || at->replica < 0 || at->replica == (int64_t)m->replica)
+			continue;
+		if (told || !p2p_seen_covers(m->seen, m->replica, (uint32_t)at->replica, at->stamp))
+			p2p_sum_add(&now, at->total);
+	}
+	p2p_sum_add(&seen, told ? told->value.integer : 0);
+	return p2p_sum_rest(&seen, p2p_sum_value(&now));
+}
+
+static int life_column(struct p2p_rowmerge *m, uint32_t column, struct p2p_conflict_entry *entry)
+{
+	const struct p2p_column *named = &m->target->table->columns[column];
+	struct p2p_conflict_side side;
+
+	if (named->slot == UINT32_MAX || !p2p_conflict_side_of(m->spare, m->target, column, &side))
+		return 0;
+	if (!(named->flags & P2P_COLUMN_COUNTER) || base_unseen(m, column))
+		return p2p_conflict_entry_lose(entry, column, &side);
+	p2p_conflict_entry_count(entry, column, unseen_added(m, column), side.value);
+	return 0;
+}
+
 int p2p_conflicts_life(struct p2p_rowmerge *m)
 {
 	const struct p2p_table *table = m->target->table;
 	struct p2p_conflict_entry entry;
-	struct p2p_conflict_side side;
 	uint32_t i;
 	int rc;
 
@@ -203,9 +286,7 @@ int p2p_conflicts_life(struct p2p_rowmerge *m)
 	if (!rc && entry.origin.stamp.value)
 		rc = load_stored(m);
 	for (i = 0; i < table->column_count && !rc && entry.origin.stamp.value; i++)
-		if (table->columns[i].slot != UINT32_MAX &&
-		    p2p_conflict_side_of(m->spare, m->target, i, &side))
-			rc = p2p_conflict_entry_lose(&entry, i, &side);
+		rc = life_column(m, i, &entry);
 	if (!rc)
 		rc = store_entry(m, &entry);
 	p2p_conflict_entry_deinit(&entry);
@@ -229,7 +310,10 @@ static int late_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell,
 		reference = &table->references[table->columns[column].reference];
 	if (cell->tag == P2P_CELL_REFERENCE && !reference)
 		return 0; /* its FOREIGN KEY is not here */
-	/* of a counter: what its author had added up in that life */
+	if (cell->tag == P2P_CELL_COUNTER) {
+		p2p_conflict_entry_count(entry, column, cell->added, NULL);
+		return 0;
+	}
 	rc = p2p_conflict_side_cell(cell, &cell->value, reference, m->target, &side, m->scratch);
 	return rc ? rc : p2p_conflict_entry_lose(entry, column, &side);
 }

@@ -5,6 +5,7 @@
 
 #include "crdt/conflict_entry.h"
 #include "crdt/conflicts.h"
+#include "crdt/counters.h"
 #include "crdt/parked.h"
 #include "crdt/settle.h"
 #include "crdt/store_private.h"
@@ -87,9 +88,11 @@ struct restoring {
 	struct p2p_rowwork work;
 	struct p2p_buf key, encoded, more;
 	struct p2p_cells lost;
-	int64_t number; /* that the row claimed */
-	bool deleted;	/* the whole row was lost */
+	int64_t number;	 /* that the row claimed */
+	bool numberless; /* it is not known */
+	bool deleted;	 /* the whole row was lost */
 	bool renumbered;
+	bool shown; /* the row is in its table */
 };
 
 static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err)
@@ -112,6 +115,7 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 		r->deleted = strcmp(text_of(stmt, 3), "delete") == 0;
 		r->renumbered = strcmp(text_of(stmt, 3), "number") == 0;
 		r->number = sqlite3_column_int64(stmt, 4);
+		r->numberless = sqlite3_column_type(stmt, 4) == SQLITE_NULL;
 		p2p_buf_put(&r->more, sqlite3_column_blob(stmt, 5),
 			    (size_t)sqlite3_column_bytes(stmt, 5));
 		rc = p2p_buf_error(&r->key);
@@ -218,6 +222,8 @@ static int restore_row(struct restoring *r)
 	key[0].integer = r->number;
 	if (!table->generated_identity)
 		rc = p2p_rowwork_key(&r->work, r->target, key);
+	if (!rc && table->generated_identity && r->numberless)
+		rc = next_number(r, &key[0].integer);
 	if (rc)
 		return rc;
 	for (i = 0; i < table->key_count; i++)
@@ -277,6 +283,25 @@ static int restore_reference(struct restoring *r, struct p2p_reader *reader, uin
 	return rc;
 }
 
+/* What was added to a counter is added again, unless the whole row comes back as it was. */
+static int restore_counted(struct restoring *r, struct p2p_reader *reader, uint32_t column)
+{
+	struct p2p_value value = {.type = P2P_INTEGER, .integer = p2p_read_zigzag(reader)};
+	struct p2p_sum sum = {0, 0};
+
+	if (reader->failed)
+		return P2P_ECORRUPT;
+	if (column == UINT32_MAX || (!r->shown && r->lost.set[column]))
+		return 0;
+	p2p_sum_add(&sum, value.integer);
+	if (r->shown && r->work.cells.set[column] &&
+	    r->work.cells.values[column].type == P2P_INTEGER)
+		p2p_sum_add(&sum, r->work.cells.values[column].integer);
+	value.integer = p2p_sum_value(&sum);
+	p2p_cells_set(&r->lost, column, &value);
+	return 0;
+}
+
 static int restore_more(struct restoring *r, struct p2p_error *err)
 {
 	struct p2p_reader reader;
@@ -288,15 +313,17 @@ static int restore_more(struct restoring *r, struct p2p_error *err)
 	while (!rc && p2p_reader_left(&reader)) {
 		what = p2p_read_u8(&reader);
 		column = column_of_slot(r->table, p2p_read_varint(&reader));
-		rc = what == P2P_CONFLICT_REFERENCE ? restore_reference(r, &reader, column, err)
-						    : P2P_ECORRUPT;
+		if (what == P2P_CONFLICT_REFERENCE)
+			rc = restore_reference(r, &reader, column, err);
+		else
+			rc = what == P2P_CONFLICT_COUNTED ? restore_counted(r, &reader, column)
+							  : P2P_ECORRUPT;
 	}
 	return rc;
 }
 
 static int restore(struct restoring *r, struct p2p_error *err)
 {
-	bool shown;
 	int rc = p2p_triggers_refresh(r->store);
 
 	if (!rc)
@@ -306,16 +333,19 @@ static int restore(struct restoring *r, struct p2p_error *err)
 	if (!rc)
 		rc = p2p_parked_decode(&r->encoded, r->table, &r->lost);
 	if (!rc)
-		rc = restore_more(r, err);
-	if (!rc)
 		rc = p2p_rowwork_load_key(&r->work, r->target, r->key.data, r->key.len);
-	shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
-		!(r->work.state.flags & P2P_ROW_PARKED);
-	if (!rc && !shown && !r->deleted)
+	r->shown = !rc && p2p_numbers_complete(r->table, &r->work.state) &&
+		   !(r->work.state.flags & P2P_ROW_PARKED);
+	/* of a counter alone nothing can be made */
+	if (!rc && !r->shown && (!r->deleted || !r->encoded.len))
 		rc = p2p_error_set(err, P2P_EREFUSED, "its row is not in table '%.64s' (any more)",
 				   r->table->name);
+	if (!rc && r->shown)
+		rc = p2p_rowwork_gather(&r->work, r->target, true);
 	if (!rc)
-		rc = shown ? restore_cells(r) : restore_row(r);
+		rc = restore_more(r, err);
+	if (!rc)
+		rc = r->shown ? restore_cells(r) : restore_row(r);
 	return refused(r, rc, err);
 }
 

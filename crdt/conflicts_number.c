@@ -30,7 +30,7 @@ static int entry_here(struct p2p_target *target, const struct p2p_conflict_place
 	sqlite3_stmt *stmt;
 	int rc = entry_statement(target, P2P_SQL_CONFLICT_NUMBER, place, &stmt), step;
 
-	if (!rc && sqlite3_bind_int64(stmt, 3, place->number) != SQLITE_OK)
+	if (!rc && sqlite3_bind_int64(stmt, 3, *place->number) != SQLITE_OK)
 		rc = P2P_ENOMEM;
 	if (rc)
 		return rc;
@@ -53,7 +53,7 @@ static int entries_kept(struct p2p_target *target, const struct p2p_conflict_pla
 
 	p2p_buf_init(&kept, P2P_RECORD_BYTES_MAX);
 	if (!rc)
-		rc = p2p_conflict_entry_number(target->table, number, &kept);
+		rc = p2p_conflict_entry_number(target->table, &number, &kept);
 	if (!rc && sqlite3_bind_text64(stmt, 3, (const char *)kept.data, kept.len, SQLITE_STATIC,
 				       SQLITE_UTF8) != SQLITE_OK)
 		rc = P2P_ENOMEM;
@@ -69,17 +69,18 @@ static int entry_regained(struct p2p_target *target, const struct p2p_conflict_p
 	sqlite3_stmt *stmt;
 	int rc = entry_statement(target, P2P_SQL_CONFLICT_REGAINED, place, &stmt);
 
-	if (!rc && sqlite3_bind_int64(stmt, 3, place->number) != SQLITE_OK)
+	if (!rc && sqlite3_bind_int64(stmt, 3, *place->number) != SQLITE_OK)
 		rc = P2P_ENOMEM;
 	return rc ? rc : p2p_store_run(store, stmt, "forget a number of");
 }
 
-/* A new entry: the claim to place->number, made at this clock, lost; the row stands at `number`. */
+/* A new entry: the claim to *place->number, made at this clock, lost; the row stands at `number`.
+ */
 static int entry_add(struct p2p_target *target, const struct p2p_conflict_place *place,
 		     const struct p2p_clock *clock, int64_t number)
 {
 	const struct p2p_table *table = target->table;
-	struct p2p_value was = {.type = P2P_INTEGER, .integer = place->number},
+	struct p2p_value was = {.type = P2P_INTEGER, .integer = *place->number},
 			 is = {.type = P2P_INTEGER, .integer = number};
 	struct p2p_conflict_side lost = {.value = &was}, kept = {.value = &is};
 	struct p2p_conflict_entry entry;
@@ -93,7 +94,7 @@ static int entry_add(struct p2p_target *target, const struct p2p_conflict_place 
 	if (!rc)
 		rc = p2p_conflict_entry_keep(&entry, table->key[0], &kept);
 	if (!rc)
-		rc = p2p_conflict_entry_number(table, number, &row);
+		rc = p2p_conflict_entry_number(table, &number, &row);
 	if (!rc)
 		rc = p2p_conflict_entry_store(&entry, place, &row);
 	p2p_buf_deinit(&row);
@@ -133,7 +134,7 @@ int p2p_conflicts_number(void *ctx, const struct p2p_claimant *at)
 	struct p2p_target *target = ctx;
 	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
 	struct p2p_buf key;
-	struct p2p_conflict_place place = {target->settle->authority, &key, at->claim};
+	struct p2p_conflict_place place = {target->settle->authority, &key, &at->claim};
 	struct p2p_clock clock;
 	bool here = true;
 	int rc = 0;
@@ -172,7 +173,7 @@ static int lost_to_other(struct p2p_rowmerge *m, const struct p2p_claimant *own,
 int p2p_conflicts_number_left(struct p2p_rowmerge *m, int64_t before)
 {
 	struct p2p_rowwork *work = m->work;
-	struct p2p_conflict_place place = {m->authority, &work->key, before};
+	struct p2p_conflict_place place = {m->authority, &work->key, &before};
 	const struct p2p_id *replica = p2p_store_replica_id(m->store, m->claim_replica);
 	struct p2p_claimant own = {.claim = before};
 	bool lost = false, here = true;

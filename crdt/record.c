@@ -62,6 +62,10 @@ static void cell_put(struct p2p_buf *buf, const struct p2p_cell *cell)
 		p2p_value_put(buf, &cell->value);
 		break;
 	case P2P_CELL_COUNTER:
+		p2p_buf_put_u8(buf, (uint8_t)cell->tag);
+		p2p_buf_put_zigzag(buf, cell->value.integer);
+		p2p_buf_put_zigzag(buf, cell->added);
+		break;
 	case P2P_CELL_LOOSE:
 		p2p_buf_put_u8(buf, (uint8_t)cell->tag);
 		p2p_buf_put_zigzag(buf, cell->value.integer);
@@ -91,6 +95,8 @@ static void cell_read(struct p2p_reader *reader, struct p2p_cell *out)
 	case P2P_CELL_LOOSE:
 		out->value.type = P2P_INTEGER;
 		out->value.integer = p2p_read_zigzag(reader);
+		if (tag == P2P_CELL_COUNTER)
+			out->added = p2p_read_zigzag(reader);
 		break;
 	case P2P_CELL_LOOSE_VALUE:
 		p2p_value_read(reader, &out->value);
@@ -171,6 +177,17 @@ static int record_read_yields(struct p2p_reader *reader, struct p2p_record *out)
 	return p2p_reader_error(reader);
 }
 
+/* Of a deleted row only what its counters had come to is said. */
+static int record_check_dead(const struct p2p_record *record)
+{
+	size_t i;
+
+	for (i = 0; i < record->cell_count; i++)
+		if (record->cells[i].tag != P2P_CELL_COUNTER)
+			return P2P_EPROTO;
+	return record->yield_count ? P2P_EPROTO : 0;
+}
+
 int p2p_record_read(struct p2p_record *out, struct p2p_cell *cells, size_t cell_max,
 		    const void *data, size_t len)
 {
@@ -200,7 +217,5 @@ int p2p_record_read(struct p2p_record *out, struct p2p_cell *cells, size_t cell_
 	if (p2p_reader_left(&reader) || out->causal_length == 0 ||
 	    out->causal_length > P2P_CAUSAL_LENGTH_MAX)
 		return P2P_EPROTO;
-	if (out->causal_length % 2 == 0 && (out->cell_count || out->yield_count))
-		return P2P_EPROTO;
-	return 0;
+	return out->causal_length % 2 == 0 ? record_check_dead(out) : 0;
 }

@@ -49,6 +49,7 @@ struct p2p_cell {
 	enum p2p_cell_tag tag;
 	struct p2p_value value; /* VALUE, LOOSE_VALUE; COUNTER and LOOSE use value.integer */
 	struct p2p_identity reference;
+	int64_t added; /* COUNTER: of its total, since the author's one before; for lists only */
 };
 
 /* The record says everything about the row: all its cells are in it (an insert). */

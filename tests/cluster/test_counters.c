@@ -224,6 +224,37 @@ static void a_delete_ends_what_was_counted_and_says_so(void **state)
 	end();
 }
 
+/* Each node lists what was added and lost, all of it, and nothing that the delete knew of. */
+static void what_a_delete_lost_is_what_it_had_not_seen(void **state)
+{
+	uint64_t seed;
+
+	(void)state;
+	for (seed = 31; seed < 36; seed++) {
+		begin(seed, 4);
+		part();
+		write_now(1, "UPDATE page SET hits = hits + 1000 WHERE path = '/'");
+		write_now(2, "UPDATE page SET hits = hits - 300 WHERE path = '/'");
+		meet();
+		part();
+		write_now(1, "UPDATE page SET hits = hits + 11 WHERE path = '/'");
+		write_now(1, "UPDATE page SET hits = hits + 2 WHERE path = '/'");
+		write_now(2, "UPDATE page SET hits = hits + 7 WHERE path = '/'");
+		write_now(3, "UPDATE page SET hits = hits - 3 WHERE path = '/'");
+		cluster_connect(&cluster, 1, 3);
+		cluster_run(&cluster, cluster_random(&cluster, 2000));
+		cluster_disconnect(&cluster, 1, 3);
+		write_now(1, "UPDATE page SET hits = hits + 4 WHERE path = '/'");
+		write_now(0, "UPDATE page SET hits = hits + 50000 WHERE path = '/'");
+		write_now(0, "DELETE FROM page WHERE path = '/'");
+		meet();
+		expect_all("SELECT sum(json_extract(lost, '$.hits')) FROM p2p_conflicts"
+			   " WHERE kind = 'delete' AND json_extract(\"row\", '$.path') = '/'",
+			   "|21\n");
+		end();
+	}
+}
+
 static void a_kill_between_loses_and_doubles_nothing(void **state)
 {
 	uint64_t seed;
@@ -433,6 +464,7 @@ int main(void)
 		cmocka_unit_test(rows_made_by_several_add_up),
 		cmocka_unit_test(nothing_is_zero_to_who_counts),
 		cmocka_unit_test(a_delete_ends_what_was_counted_and_says_so),
+		cmocka_unit_test(what_a_delete_lost_is_what_it_had_not_seen),
 		cmocka_unit_test(a_kill_between_loses_and_doubles_nothing),
 		cmocka_unit_test(a_column_becomes_a_counter_while_others_are_away),
 		cmocka_unit_test(a_column_that_was_added_counts_from_its_default),

@@ -154,6 +154,7 @@ static void seeds(void)
 	cells[4].value =
 		(struct p2p_value){.type = P2P_BLOB, .bytes = (const uint8_t *)"\0\1", .len = 2};
 	cells[5].tag = P2P_CELL_COUNTER;
+	cells[5].added = 300;
 	cells[6].tag = P2P_CELL_REFERENCE;
 	cells[6].reference.kind = P2P_IDENTITY_NUMBER;
 	cells[7].tag = P2P_CELL_LOOSE;

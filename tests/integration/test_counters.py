@@ -62,8 +62,30 @@ def who_deletes_ends_it_and_the_others_read_of_it(world):
     for db in "a.db", "b.db":
         found = json.loads(world.run("conflicts", db, "--json")[0])["conflicts"]
         check(len(found) == 1 and found[0]["kind"] == "delete", "%s: %s" % (db, found))
-        # here the row as it was; where it was gone already, what came for it
-        check(found[0]["lost"]["stock"] in (107, 7), "%s: %s" % (db, found))
+        check(found[0]["lost"]["stock"] == 7, "what was added: %s: %s" % (db, found))
+    # where nothing is known of the row there is nothing to add to
+    _out, err = world.run("conflicts", "a.db", "--restore", str(conflict_of(world, "a.db")), code=5)
+    check("its row is not in table 'item'" in err, err)
+    world.run("conflicts", "b.db", "--restore", str(conflict_of(world, "b.db")))
+    world.run("wait", "b.db")
+    both(one, two, "SELECT name, stock FROM item ORDER BY id", [("bolt", 107), ("nut", 10)])
+
+
+def what_was_lost_is_added_where_the_row_is_again(world):
+    one, two, shared = pair(world)
+    one.execute("DELETE FROM page")
+    two.execute("UPDATE page SET hits = hits + 7")
+    meet(world, shared)
+    one.execute("INSERT INTO page VALUES ('/', 40, 8, 'again')")
+    world.run("wait", "a.db")
+    for db, hits in ("a.db", 47), ("b.db", 54):
+        world.run("conflicts", db, "--restore", str(conflict_of(world, db)))
+        world.run("wait", db)
+        both(one, two, "SELECT hits FROM page", [(hits,)])
+
+
+def conflict_of(world, db):
+    return json.loads(world.run("conflicts", db, "--json")[0])["conflicts"][0]["id"]
 
 
 def a_joiner_with_rows_adds_nothing(world):
@@ -121,6 +143,7 @@ def what_cannot_count_is_refused(world):
 main([
     apart_they_take_from_one_stock,
     who_deletes_ends_it_and_the_others_read_of_it,
+    what_was_lost_is_added_where_the_row_is_again,
     a_joiner_with_rows_adds_nothing,
     a_table_that_is_enabled_again_adds_what_was_done_meanwhile,
     what_cannot_count_is_refused,
