@@ -4,49 +4,15 @@
 #include <sqlite3.h>
 #include <string.h>
 
-#include "crdt/conflicts.h"
-#include "crdt/counters.h"
-#include "crdt/follow.h"
 #include "crdt/hlc.h"
-#include "crdt/rowmerge.h"
-#include "crdt/triggers.h"
-#include "crdt/valuekeys.h"
+#include "crdt/merge_private.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
-#define MERGE_MAPS_MAX 256 /* schema records whose columns are known at once */
-
-/* An entry of the header's dictionary of tables, looked up when first used. */
-struct merge_entry {
-	struct p2p_target *target; /* NULL: not here */
-	uint32_t map;		   /* index into maps; UINT32_MAX: none */
-	bool known, gone; /* gone: the application dropped it; all is merged if it returns */
-};
-
-struct p2p_merge {
-	struct p2p_merge_config config;
-	struct p2p_target **targets; /* owned */
-	size_t target_count;
-	struct p2p_schemamap *maps; /* owned */
-	const struct p2p_table **map_tables;
-	size_t map_count;
-	struct p2p_cell *cells;	    /* owned: of the record that is being merged */
-	struct p2p_lost_cell *lost; /* owned */
-	struct p2p_seen seen;
-	bool again; /* what is merged was merged before */
-	struct p2p_rowwork work, spare;
-	struct p2p_settle settle;
-	struct p2p_counters counters;
-	struct p2p_buf scratch, texts;
-	struct merge_entry *entries; /* owned: of the changeset that is being merged */
-	size_t entry_cap;
-	struct sqlite3_stmt *version; /* owned */
-	int64_t schema_version;
-	bool schema_moved;		     /* other rows may be shown under another schema */
-	const struct p2p_table *first_table; /* to notice a reload of the store */
-};
-
-static int settle_target(void *ctx, struct p2p_table *table, struct p2p_target **out);
+static int settle_target(void *ctx, struct p2p_table *table, struct p2p_target **out)
+{
+	return p2p_merge_tables_get(ctx, table, out);
+}
 
 int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 {
@@ -76,40 +42,6 @@ int p2p_merge_new(const struct p2p_merge_config *config, struct p2p_merge **out)
 	return 0;
 }
 
-static void target_free(struct p2p_target *target)
-{
-	size_t i;
-
-	for (i = 0; i < target->child_count; i++)
-		(void)sqlite3_finalize(target->children[i].find); /* seen at the steps */
-	p2p_free(target->children);
-	p2p_valuekeys_deinit(target);
-	p2p_uniques_deinit(&target->uniques);
-	p2p_numbers_deinit(&target->numbers);
-	p2p_apptable_deinit(&target->app);
-	p2p_free(target);
-}
-
-void p2p_merge_reset(struct p2p_merge *merge)
-{
-	size_t i;
-
-	for (i = 0; i < merge->target_count; i++)
-		target_free(merge->targets[i]);
-	p2p_free(merge->targets);
-	merge->targets = NULL;
-	merge->target_count = 0;
-	p2p_settle_clear(&merge->settle);
-	for (i = 0; i < merge->map_count; i++)
-		p2p_schemamap_deinit(&merge->maps[i]);
-	merge->map_count = 0;
-	p2p_seen_deinit(&merge->seen);
-	(void)sqlite3_finalize(merge->version); /* its error was seen at the step */
-	merge->version = NULL;
-	merge->schema_version = 0;
-	merge->first_table = NULL;
-}
-
 void p2p_merge_free(struct p2p_merge *merge)
 {
 	if (!merge)
@@ -127,199 +59,6 @@ void p2p_merge_free(struct p2p_merge *merge)
 	p2p_free(merge->map_tables);
 	p2p_free(merge->entries);
 	p2p_free(merge);
-}
-
-/* --- what is kept of tables ------------------------------------------------------------------ */
-
-static int schema_version(struct p2p_merge *merge, int64_t *out)
-{
-	int rc = SQLITE_OK;
-
-	if (!merge->version)
-		rc = sqlite3_prepare_v3(p2p_store_db(merge->config.store),
-					"PRAGMA main.schema_version", -1, SQLITE_PREPARE_PERSISTENT,
-					&merge->version, NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(merge->version);
-	if (rc == SQLITE_ROW)
-		*out = sqlite3_column_int64(merge->version, 0);
-	(void)sqlite3_reset(merge->version); /* repeats the step's error */
-	return rc == SQLITE_ROW
-		       ? 0
-		       : p2p_store_error(merge->config.store, rc, NULL, "read the schema version");
-}
-
-/* Statements and maps are of one schema: a changed one starts them anew. */
-static int merge_refresh(struct p2p_merge *merge)
-{
-	struct p2p_store *store = merge->config.store;
-	const struct p2p_table *first = NULL;
-	int64_t version = 0;
-	int rc = schema_version(merge, &version);
-
-	/* without its tables everything would seem to wait for them */
-	p2p_require(p2p_store_enabled(store));
-	if (!rc)
-		rc = p2p_triggers_refresh(store);
-	if (rc)
-		return rc;
-	if (p2p_store_table_count(store))
-		first = p2p_store_table(store, 0);
-	if (version == merge->schema_version && first == merge->first_table)
-		return 0;
-	p2p_merge_reset(merge);
-	merge->schema_version = version;
-	merge->first_table = first;
-	merge->schema_moved = true;
-	return 0;
-}
-
-/* Columns of all tables that refer to this one. */
-static int target_children(struct p2p_target *target)
-{
-	struct p2p_child_column *grown;
-	size_t i;
-	uint32_t j;
-
-	for (i = 0; i < p2p_store_table_count(target->store); i++) {
-		struct p2p_table *table = p2p_store_table(target->store, i);
-
-		for (j = 0; j < table->reference_count; j++) {
-			if (p2p_id_cmp(&table->references[j].parent, &target->table->id) != 0)
-				continue;
-			grown = p2p_realloc(target->children,
-					    (target->child_count + 1) * sizeof(*grown));
-			if (!grown)
-				return P2P_ENOMEM;
-			target->children = grown;
-			memset(&grown[target->child_count], 0, sizeof(*grown));
-			grown[target->child_count].table = table;
-			grown[target->child_count++].reference = j;
-			target->stands_in |= table->references[j].instead == P2P_INSTEAD_NUMBER;
-		}
-	}
-	return 0;
-}
-
-static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p2p_target **out)
-{
-	struct p2p_target *target = p2p_calloc(1, sizeof(*target));
-	int rc;
-
-	if (!target)
-		return P2P_ENOMEM;
-	target->store = merge->config.store;
-	target->table = table;
-	target->settle = &merge->settle;
-	rc = p2p_apptable_init(&target->app, merge->config.store, table);
-	p2p_numbers_init(&target->numbers, &target->app, merge->config.log);
-	target->numbers.moving = p2p_follow_moving;
-	target->numbers.given = p2p_conflicts_number;
-	target->numbers.ctx = target;
-	if (!rc)
-		rc = p2p_uniques_init(&target->uniques, &target->app);
-	if (!rc)
-		rc = target_children(target);
-	if (!rc)
-		rc = p2p_valuekeys_init(target);
-	if (rc) {
-		target_free(target);
-		return rc;
-	}
-	*out = target;
-	return 0;
-}
-
-static int target_get(struct p2p_merge *merge, struct p2p_table *table, struct p2p_target **out)
-{
-	struct p2p_target **grown;
-	size_t i;
-	int rc;
-
-	for (i = 0; i < merge->target_count; i++)
-		if (merge->targets[i]->table == table) {
-			*out = merge->targets[i];
-			return 0;
-		}
-	grown = p2p_realloc(merge->targets, (merge->target_count + 1) * sizeof(*grown));
-	if (!grown)
-		return P2P_ENOMEM;
-	merge->targets = grown;
-	rc = target_new(merge, table, out);
-	if (!rc)
-		merge->targets[merge->target_count++] = *out;
-	return rc;
-}
-
-static int settle_target(void *ctx, struct p2p_table *table, struct p2p_target **out)
-{
-	return target_get(ctx, table, out);
-}
-
-/* *out: UINT32_MAX when the schema record is not known (yet). */
-static int map_get(struct p2p_merge *merge, const struct p2p_hash *schema,
-		   const struct p2p_table *table, uint32_t *out)
-{
-	size_t i;
-	int rc;
-
-	for (i = 0; i < merge->map_count; i++)
-		if (merge->map_tables[i] == table &&
-		    p2p_hash_cmp(&merge->maps[i].schema, schema) == 0) {
-			*out = (uint32_t)i;
-			return 0;
-		}
-	*out = UINT32_MAX;
-	p2p_require(merge->map_count < MERGE_MAPS_MAX);
-	rc = p2p_schemamap_init(&merge->maps[merge->map_count], merge->config.authority, schema,
-				table);
-	/* unknown, or of another table: the same for a node that will know it only later */
-	if (rc == P2P_ENOENT || rc == P2P_EPROTO)
-		return 0;
-	if (rc)
-		return rc;
-	merge->map_tables[merge->map_count] = table;
-	*out = (uint32_t)merge->map_count++;
-	return 0;
-}
-
-static int entry_lookup(struct p2p_merge *merge, const struct p2p_schema_ref *ref,
-			struct merge_entry *entry)
-{
-	struct p2p_table *table = p2p_store_table_by_id(merge->config.store, &ref->table);
-	int rc;
-
-	entry->known = true;
-	entry->target = NULL;
-	entry->map = UINT32_MAX;
-	entry->gone = table && !p2p_table_here(table);
-	if (!table || table->state != P2P_TABLE_LIVE)
-		return 0;
-	rc = target_get(merge, table, &entry->target);
-	return rc ? rc : map_get(merge, &ref->schema, table, &entry->map);
-}
-
-static int entries_begin(struct p2p_merge *merge, size_t count)
-{
-	size_t i;
-
-	/* Maps move only between changesets, so that entries may index them. */
-	if (merge->map_count + count > MERGE_MAPS_MAX) {
-		for (i = 0; i < merge->map_count; i++)
-			p2p_schemamap_deinit(&merge->maps[i]);
-		merge->map_count = 0;
-	}
-	if (count > merge->entry_cap) {
-		p2p_free(merge->entries);
-		merge->entry_cap = 0;
-		merge->entries = p2p_calloc(count, sizeof(*merge->entries));
-		if (!merge->entries)
-			return P2P_ENOMEM;
-		merge->entry_cap = count;
-	}
-	if (count)
-		memset(merge->entries, 0, count * sizeof(*merge->entries));
-	return 0;
 }
 
 /* --- records --------------------------------------------------------------------------------- */
@@ -418,7 +157,7 @@ static int record_known(const struct raw_record *raw, const struct p2p_record *r
 	ref = &raw->header->tables[record->table];
 	entry = &merge->entries[record->table];
 	if (!entry->known)
-		rc = entry_lookup(merge, ref, entry);
+		rc = p2p_merge_tables_entry(merge, ref, entry);
 	if (!rc)
 		rc = record_merge(raw, &m, entry, &wait);
 	if (!rc && wait)
@@ -469,9 +208,9 @@ int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *sour
 
 	p2p_require(p2p_store_in_transaction(merge->config.store));
 	memset(&own, 0, sizeof(own));
-	rc = merge_refresh(merge);
+	rc = p2p_merge_tables_refresh(merge);
 	if (!rc)
-		rc = entries_begin(merge, header->table_count);
+		rc = p2p_merge_tables_begin(merge, header->table_count);
 	merge->again = source->again;
 	if (!rc && !source->again)
 		rc = p2p_seen_note(&merge->seen, merge->config.store, header,
@@ -499,9 +238,9 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table, int
 	int rc;
 
 	p2p_require(table->generated_identity);
-	rc = merge_refresh(merge);
+	rc = p2p_merge_tables_refresh(merge);
 	if (!rc)
-		rc = target_get(merge, table, &target);
+		rc = p2p_merge_tables_get(merge, table, &target);
 	if (rc)
 		return rc;
 	target->numbers.sweep = true;
@@ -512,10 +251,10 @@ int p2p_merge_touch_number(struct p2p_merge *merge, struct p2p_table *table, int
 int p2p_merge_count(struct p2p_merge *merge, struct p2p_table *table, uint32_t column)
 {
 	struct p2p_target *target;
-	int rc = merge_refresh(merge);
+	int rc = p2p_merge_tables_refresh(merge);
 
 	if (!rc)
-		rc = target_get(merge, table, &target);
+		rc = p2p_merge_tables_get(merge, table, &target);
 	return rc ? rc : p2p_counters_take(target, &merge->work, column);
 }
 
@@ -557,18 +296,18 @@ int p2p_merge_touch_all(struct p2p_merge *merge, struct p2p_table *table)
 
 int p2p_merge_target(struct p2p_merge *merge, struct p2p_table *table, struct p2p_target **out)
 {
-	int rc = merge_refresh(merge);
+	int rc = p2p_merge_tables_refresh(merge);
 
-	return rc ? rc : target_get(merge, table, out);
+	return rc ? rc : p2p_merge_tables_get(merge, table, out);
 }
 
 int p2p_merge_touch_table(struct p2p_merge *merge, struct p2p_table *table)
 {
 	struct p2p_target *target;
-	int rc = merge_refresh(merge);
+	int rc = p2p_merge_tables_refresh(merge);
 
 	if (!rc)
-		rc = target_get(merge, table, &target);
+		rc = p2p_merge_tables_get(merge, table, &target);
 	if (!rc)
 		target->touched = true;
 	return rc;
@@ -597,7 +336,7 @@ static int moved_finish(struct p2p_merge *merge)
 	for (i = 0; i < p2p_store_table_count(store) && !rc && any; i++) {
 		if (p2p_store_table(store, i)->state != P2P_TABLE_LIVE)
 			continue;
-		rc = target_get(merge, p2p_store_table(store, i), &target);
+		rc = p2p_merge_tables_get(merge, p2p_store_table(store, i), &target);
 		if (!rc)
 			target->touched = true;
 	}
@@ -679,7 +418,7 @@ static int table_check(struct p2p_merge *merge, struct p2p_table *table, uint64_
 {
 	struct p2p_target *target;
 	uint32_t i;
-	int rc = target_get(merge, table, &target);
+	int rc = p2p_merge_tables_get(merge, table, &target);
 
 	if (!rc)
 		rc = p2p_settle_ask_all(target);
@@ -692,7 +431,7 @@ int p2p_merge_check(struct p2p_merge *merge, uint64_t *out_rows, struct p2p_erro
 {
 	struct p2p_store *store = merge->config.store;
 	size_t i;
-	int rc = merge_refresh(merge);
+	int rc = p2p_merge_tables_refresh(merge);
 
 	p2p_require(p2p_store_in_transaction(store));
 	*out_rows = 0;

@@ -1,8 +1,8 @@
 /* What the files of a replica share: replica.c (life, state), replica_identity.c (founding, the
  * replica id, the mark), replica_records.c (membership and schema records), replica_tables.c
- * (enable, disable, rescan), replica_capture.c (local changes), replica_merge.c (remote changes),
- * replica_numbers.c (permanent numbers),
- * replica_log.c (the side log as the sync engine sees it), replica_verify.c. */
+ * (enable, disable, rescan), replica_adopt.c (tables of the mesh), replica_capture.c (local
+ * changes), replica_merge.c (remote changes), replica_numbers.c (permanent numbers), replica_log.c
+ * (the side log as the sync engine sees it), replica_verify.c. */
 #ifndef P2P_CRDT_REPLICA_PRIVATE_H
 #define P2P_CRDT_REPLICA_PRIVATE_H
 
@@ -124,7 +124,17 @@ int p2p_replica_keep_record(struct p2p_replica *replica, const void *raw, size_t
 /* A schema record in force for every table that is replicated here, made where there is none that
  * fits. Inside a write transaction. */
 int p2p_replica_settle_schema(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
-/* Tables of the mesh that this file has and does not replicate yet. create: makes missing ones. */
+/* Table and name that a schema record is of. P2P_EPROTO (of a later version), P2P_ENOMEM. */
+int p2p_replica_record_table(const struct p2p_signed *record, struct p2p_id *out,
+			     char name[256]) P2P_MUST_CHECK;
+/* A transaction that changes the tables. begin: everything of the application is frozen and folded
+ * before, so that nothing in memory is of the old tables. end commits if rc is 0, otherwise rolls
+ * back; returns rc, or what went wrong then. */
+int p2p_replica_change_begin(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+int p2p_replica_change_end(struct p2p_replica *replica, int rc,
+			   struct p2p_error *err) P2P_MUST_CHECK;
+/* replica_adopt.c. Tables of the mesh that this file has and does not replicate yet. create: makes
+ * missing ones. */
 int p2p_replica_adopt_tables(struct p2p_replica *replica, bool create,
 			     struct p2p_error *err) P2P_MUST_CHECK;
 /* The same for records that are in force since it was done last. */

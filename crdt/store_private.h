@@ -1,6 +1,6 @@
 /* What the files of the store share: store.c (the connection), store_meta.c (settings, replicas),
- * store_tables.c (which tables), store_triggers.c, store_rows.c (row states and what goes with
- * them), store_rescan.c, store_defaults.c. */
+ * store_tables.c (which tables), store_enable.c, store_triggers.c, store_rows.c (row states and
+ * what goes with them), store_rescan.c, store_defaults.c. */
 #ifndef P2P_CRDT_STORE_PRIVATE_H
 #define P2P_CRDT_STORE_PRIVATE_H
 
@@ -147,6 +147,14 @@ int p2p_store_off_find(struct p2p_store *store, struct p2p_table *table,
 		       bool *out_same) P2P_MUST_CHECK;
 int p2p_store_off_end(struct p2p_store *store, const struct p2p_table *table,
 		      struct p2p_error *err) P2P_MUST_CHECK;
+/* crdt/store_tables.c. Slots that the columns have; UINT32_MAX for those that have none. */
+int p2p_store_slots_read(struct p2p_store *store, struct p2p_table *table) P2P_MUST_CHECK;
+/* Columns that are new get slots. *out_new: there were some. */
+int p2p_store_slots_give(struct p2p_store *store, struct p2p_table *table,
+			 bool *out_new) P2P_MUST_CHECK;
+/* crdt/store_enable.c: makes the table of row states of a table, if it is not there. */
+int p2p_store_rows_make(struct p2p_store *store, const struct p2p_table *table,
+			struct p2p_error *err) P2P_MUST_CHECK;
 /* crdt/store_columns.c: columns that were dropped and added again get new slots: *out_again says
  * that there were some, whose changes have to be merged again. rebuilt: the order of the columns
  * says nothing. After slots are given. */
