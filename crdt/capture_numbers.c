@@ -6,9 +6,10 @@
  * the overlay is folded and the merged state projected. Until then the application may take the
  * very number for a new row; the row that was to have it is given the next one, in the same freeze.
  *
- * The numbers are above all that the table has, every member's own residue of them, so that two
- * that give numbers in the same state do not collide. Where that would pass the greatest integer,
- * free ones below, spread by the row's identity. */
+ * The numbers are above all that the table has, and have, divided by the number of members, the
+ * member's own rank as the rest: so what two of them give never collides, whatever each of them had
+ * seen. Where that would pass the greatest integer, free ones below, spread by the row's identity.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,7 +108,9 @@ static int number_below(const struct numbering *n, const struct p2p_id *row_id, 
 
 static int number_next(struct numbering *n, const struct p2p_id *row_id, int64_t *out)
 {
-	uint64_t above = 1 + n->given * n->place.members + n->place.rank;
+	uint64_t members = n->place.members, next = (uint64_t)n->top + 1,
+		 above = 1 + (n->place.rank + members - next % members) % members +
+			 n->given * members;
 
 	if (above > (uint64_t)(INT64_MAX - n->top))
 		return number_below(n, row_id, out);
