@@ -348,8 +348,12 @@ static int again_in_table(struct p2p_capture *capture, struct p2p_table *table)
 		p2p_identity_row_id(&row_id, &row->identity, &table->id);
 		if (!rc)
 			rc = number_next(&n, &row_id, &number);
-		if (!rc)
-			row_number(capture, table, row, number);
+		if (rc)
+			break;
+		row_number(capture, table, row, number);
+		/* what took the number may have pushed the row out */
+		row->scan = capture->scan - 1;
+		capture->displaced_due = true;
 	}
 	return rc;
 }

@@ -273,6 +273,28 @@ static void an_application_that_takes_the_number_first_keeps_it(void **state)
 	end();
 }
 
+/* And pushes the very row out with it, of which no trigger tells: the node said of its own file
+ * that it was damaged, and told nobody anything more. */
+static void an_application_that_takes_number_and_place(void **state)
+{
+	char sql[200], rows[100];
+	size_t node, i;
+
+	(void)state;
+	node = lost_at(10);
+	for (i = 0; i < cluster.count; i++)
+		cluster_sql(&cluster, i, "CREATE UNIQUE INDEX note_text ON note(text)");
+	cluster_sql(&cluster, node, "BEGIN; SELECT count(*) FROM note");
+	cluster_run(&cluster, 20);
+	(void)snprintf(sql, sizeof(sql),
+		       "REPLACE INTO note VALUES(4,'x'),(5,'of %zu'),(6,'z'); COMMIT", node);
+	cluster_sql(&cluster, node, sql);
+	meet();
+	(void)snprintf(rows, sizeof(rows), "|4|'x'\n|5|'of %zu'\n|6|'z'\n", node);
+	expect_rows(0, "SELECT id, text FROM note WHERE id > 3 ORDER BY 1", rows);
+	end();
+}
+
 /* Whenever it is killed, before, while and after it gives its rows new numbers. */
 static void a_kill_leaves_no_temporary_number(void **state)
 {
@@ -334,6 +356,7 @@ int main(void)
 		cmocka_unit_test(autoincrement_never_meets_a_permanent_number),
 		cmocka_unit_test(there_is_no_number_above_the_greatest),
 		cmocka_unit_test(an_application_that_takes_the_number_first_keeps_it),
+		cmocka_unit_test(an_application_that_takes_number_and_place),
 		cmocka_unit_test(a_kill_leaves_no_temporary_number),
 		cmocka_unit_test(a_row_may_change_while_its_number_does),
 	};
