@@ -247,19 +247,30 @@ int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_ide
 	return rc == P2P_ENOENT ? claimants_find(numbers, number, false, NULL, out) : rc;
 }
 
+static bool moving_find(const struct p2p_claimants *moving, int64_t number, bool in_table,
+			struct p2p_identity *out)
+{
+	size_t i;
+
+	for (i = 0; moving && i < moving->count; i++)
+		if (moving->items[i].shown == number && moving->items[i].in_table == in_table) {
+			*out = moving->items[i].identity;
+			return true;
+		}
+	return false;
+}
+
 int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
 			const struct p2p_claimants *moving, struct p2p_identity *out)
 {
-	size_t i;
 	int rc;
 
-	for (i = 0; moving && i < moving->count; i++)
-		if (moving->items[i].shown == number) {
-			*out = moving->items[i].identity;
-			return 0;
-		}
+	if (moving_find(moving, number, true, out))
+		return 0;
 	rc = noted_find(numbers, number, out);
-	return rc == P2P_ENOENT ? claimants_find(numbers, number, true, moving, out) : rc;
+	if (rc == P2P_ENOENT)
+		rc = claimants_find(numbers, number, true, moving, out);
+	return rc == P2P_ENOENT && moving_find(moving, number, false, out) ? 0 : rc;
 }
 
 int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,

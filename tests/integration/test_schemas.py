@@ -131,6 +131,7 @@ class Storm:
     def __init__(self, world, origin, seed, phases, transactions):
         self.world, self.seed, self.random = world, seed, random.Random(seed)
         self.phases, self.transactions = phases, transactions
+        self.fates = []
         self.sites = [Site(world, name) for name in NAMES]
         self.copies = self.random.random() < 0.5 and "copies" not in WITHOUT
         self.careless = self.random.choice((0.0, 0.0, 0.15)) * ("careless" not in WITHOUT)
@@ -170,6 +171,7 @@ class Storm:
                 site.freeze()
             elif fate == "ended":
                 site.node.stop()
+        self.fates = fates
         applications = [Application(site, self.transactions) for site in self.sites]
         for application in applications:
             application.start()
@@ -321,7 +323,7 @@ def one(origin, seed, phases, transactions):
             for site in storm.sites if storm else ():
                 site.node.proc.send_signal(signal.SIGCONT)
             keep(world)
-            raise Failed("%s; nodes said %s" % (why, said)) from None
+            raise Failed("%s; nodes were %s and said %s" % (why, storm and storm.fates, said)) from None
 
 
 def main():
