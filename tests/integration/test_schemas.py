@@ -110,6 +110,7 @@ class Site:
         held = True
         while held:
             self.node.proc.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.node.proc.pid, os.WSTOPPED | os.WNOWAIT)
             try:
                 conn.execute("BEGIN IMMEDIATE")
                 conn.execute("ROLLBACK")
