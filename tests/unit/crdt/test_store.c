@@ -15,67 +15,8 @@
 
 #include "crdt/store.h"
 #include "proto/check.h"
+#include "tests/support/appfile.h"
 #include "tests/support/memfault.h"
-
-static char dir[64], path[96];
-
-static struct p2p_time env_now(void *ctx)
-{
-	struct p2p_time now = {0};
-
-	(void)ctx;
-	return now;
-}
-
-static uint64_t env_wall(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
-
-static void env_random(void *ctx, void *out, size_t len)
-{
-	(void)ctx;
-	memset(out, 7, len);
-}
-
-static const struct p2p_env env = {NULL, env_now, env_wall, env_random};
-
-static int setup(void **state)
-{
-	(void)state;
-	(void)snprintf(dir, sizeof(dir), "/tmp/p2p-store-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/app.db", dir);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
-	char file[128];
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < p2p_array_len(ends); i++) {
-		(void)snprintf(file, sizeof(file), "%s%s", path, ends[i]);
-		(void)unlink(file);
-	}
-	(void)rmdir(dir);
-	return 0;
-}
-
-/* Another program: a connection of its own. */
-static void app(const char *sql)
-{
-	sqlite3 *db;
-	char *text = NULL;
-
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-	if (sqlite3_exec(db, sql, NULL, NULL, &text) != SQLITE_OK)
-		fail_msg("%s: %s", sql, text);
-	(void)sqlite3_close(db);
-}
 
 static const char *app_text(const char *sql)
 {
@@ -85,7 +26,7 @@ static const char *app_text(const char *sql)
 	size_t len = 0;
 	int i;
 
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_open(appfile.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
 	out[0] = 0;
 	while (sqlite3_step(stmt) == SQLITE_ROW) {
@@ -101,7 +42,7 @@ static const char *app_text(const char *sql)
 
 static int try_open(bool create, struct p2p_store **out, bool *out_switched, struct p2p_error *err)
 {
-	struct p2p_store_config config = {path, &env, NULL, create};
+	struct p2p_store_config config = {appfile.path, &appfile_env, NULL, create};
 
 	memset(err, 0, sizeof(*err));
 	return p2p_store_open(&config, out, out_switched, err);
@@ -141,20 +82,20 @@ static void opening_refuses_what_cannot_work(void **state)
 	(void)state;
 	assert_int_equal(try_open(false, &store, NULL, &err), P2P_ENOENT);
 	assert_non_null(strstr(err.msg, "no such file"));
-	file = fopen(path, "w");
+	file = fopen(appfile.path, "w");
 	assert_non_null(file);
 	(void)fprintf(file, "%0600d", 1);
 	(void)fclose(file);
 	assert_int_equal(try_open(false, &store, NULL, &err), P2P_ENOTDB);
-	(void)unlink(path);
-	assert_int_equal(mkdir(path, 0700), 0);
+	(void)unlink(appfile.path);
+	assert_int_equal(mkdir(appfile.path, 0700), 0);
 	assert_int_equal(try_open(false, &store, NULL, &err), P2P_ENOTDB);
-	(void)rmdir(path);
-	app("CREATE TABLE t(a)");
-	assert_int_equal(chmod(path, 0400), 0);
-	if (access(path, W_OK) != 0) /* root may write all */
+	(void)rmdir(appfile.path);
+	appfile_sql("CREATE TABLE t(a)");
+	assert_int_equal(chmod(appfile.path, 0400), 0);
+	if (access(appfile.path, W_OK) != 0) /* root may write all */
 		assert_int_equal(try_open(false, &store, NULL, &err), P2P_EREADONLY);
-	assert_int_equal(chmod(path, 0600), 0);
+	assert_int_equal(chmod(appfile.path, 0600), 0);
 }
 
 static void opening_switches_to_wal_and_says_so(void **state)
@@ -164,7 +105,7 @@ static void opening_switches_to_wal_and_says_so(void **state)
 	bool switched = false;
 
 	(void)state;
-	app("CREATE TABLE t(a)");
+	appfile_sql("CREATE TABLE t(a)");
 	assert_int_equal(try_open(false, &store, &switched, &err), 0);
 	assert_true(switched);
 	assert_false(p2p_store_enabled(store));
@@ -181,9 +122,9 @@ static void a_newer_format_is_refused(void **state)
 	struct p2p_error err;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	p2p_store_close(share("t", P2P_PRESENT_NONE));
-	app("UPDATE p2p_meta SET v = x'0000000000000063' WHERE k = 'format'");
+	appfile_sql("UPDATE p2p_meta SET v = x'0000000000000063' WHERE k = 'format'");
 	assert_int_equal(try_open(false, &store, NULL, &err), P2P_ENEWER);
 	assert_non_null(strstr(err.msg, "99"));
 }
@@ -231,17 +172,18 @@ static void any_program_s_writes_are_journalled(void **state)
 	int64_t max = -1;
 
 	(void)state;
-	app("CREATE TABLE \"my table\"(\"a \"\"b\" TEXT, c TEXT, d, PRIMARY KEY(c, \"a \"\"b\"));"
-	    "INSERT INTO \"my table\" VALUES('x', 'y', 1)");
+	appfile_sql(
+		"CREATE TABLE \"my table\"(\"a \"\"b\" TEXT, c TEXT, d, PRIMARY KEY(c, \"a \"\"b\"));"
+		"INSERT INTO \"my table\" VALUES('x', 'y', 1)");
 	store = share("MY TABLE", P2P_PRESENT_NOW);
 	assert_string_equal(journal(store, 0, 2), "1p y x;");
-	app("INSERT INTO \"my table\" VALUES('p', 'q', 1); UPDATE \"my table\" SET d = 2;"
-	    "UPDATE \"my table\" SET c = 'z' WHERE c = 'q'; DELETE FROM \"my table\"");
+	appfile_sql("INSERT INTO \"my table\" VALUES('p', 'q', 1); UPDATE \"my table\" SET d = 2;"
+		    "UPDATE \"my table\" SET c = 'z' WHERE c = 'q'; DELETE FROM \"my table\"");
 	assert_string_equal(journal(store, 1, 2), "1 q p;1 y x;1 q p;1 q p;1 z p;1 y x;1 z p;");
 	assert_int_equal(p2p_store_journal_max(store, &max), 0);
 	assert_int_equal(p2p_store_journal_trim(store, max), 0);
 	assert_string_equal(app_text("SELECT count(*) FROM p2p_journal"), "1;");
-	app("INSERT INTO \"my table\" VALUES('p', 'q', 1)");
+	appfile_sql("INSERT INTO \"my table\" VALUES('p', 'q', 1)");
 	assert_string_equal(journal(store, max, 2), "1 q p;");
 	p2p_store_close(store);
 }
@@ -251,7 +193,7 @@ static void our_own_writes_are_not_journalled(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a TEXT PRIMARY KEY)");
 	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(sqlite3_exec(p2p_store_db(store), "INSERT INTO t VALUES('x')", NULL, NULL,
 				      NULL),
@@ -265,10 +207,10 @@ static void keys_of_many_columns_are_journalled(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT, b TEXT, c TEXT, d TEXT, e TEXT, f TEXT,"
-	    " PRIMARY KEY(f, e, d, c, b, a)) WITHOUT ROWID");
+	appfile_sql("CREATE TABLE t(a TEXT, b TEXT, c TEXT, d TEXT, e TEXT, f TEXT,"
+		    " PRIMARY KEY(f, e, d, c, b, a)) WITHOUT ROWID");
 	store = share("t", P2P_PRESENT_NONE);
-	app("INSERT INTO t VALUES('1', '2', '3', '4', '5', '6')");
+	appfile_sql("INSERT INTO t VALUES('1', '2', '3', '4', '5', '6')");
 	assert_string_equal(journal(store, 0, 6), "1 6 5 4 3 2 1;");
 	p2p_store_close(store);
 }
@@ -291,11 +233,12 @@ static void tables_that_cannot_be_are_refused_with_the_reason(void **state)
 	int rc;
 
 	(void)state;
-	app("CREATE TABLE nokey(a); CREATE VIEW v AS SELECT 1; CREATE TABLE p2p_own(a PRIMARY KEY);"
-	    "CREATE VIRTUAL TABLE search USING fts5(a); CREATE TABLE fine(a PRIMARY KEY);"
-	    "CREATE TABLE django_migrations(id INTEGER PRIMARY KEY);"
-	    "CREATE TABLE desc_key(id INTEGER PRIMARY KEY DESC);"
-	    "CREATE TABLE other_collation(k TEXT, PRIMARY KEY(k COLLATE NOCASE))");
+	appfile_sql(
+		"CREATE TABLE nokey(a); CREATE VIEW v AS SELECT 1; CREATE TABLE p2p_own(a PRIMARY KEY);"
+		"CREATE VIRTUAL TABLE search USING fts5(a); CREATE TABLE fine(a PRIMARY KEY);"
+		"CREATE TABLE django_migrations(id INTEGER PRIMARY KEY);"
+		"CREATE TABLE desc_key(id INTEGER PRIMARY KEY DESC);"
+		"CREATE TABLE other_collation(k TEXT, PRIMARY KEY(k COLLATE NOCASE))");
 	store = share("fine", P2P_PRESENT_NONE);
 	for (i = 0; i < p2p_array_len(refused); i++) {
 		assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
@@ -323,7 +266,7 @@ static void row_states_and_claims_come_back(void **state)
 	int64_t number = 0;
 
 	(void)state;
-	app("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+	appfile_sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
 	store = share("t", P2P_PRESENT_NONE);
 	table = p2p_store_table_by_name(store, "T");
 	assert_true(table->generated_identity);
@@ -359,7 +302,7 @@ static void replicas_and_settings_come_back(void **state)
 	size_t len;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	for (number = 1; number <= 20; number++) {
@@ -407,11 +350,11 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 	size_t rescan = 0;
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
+	appfile_sql("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
 	store = share("t", P2P_PRESENT_NONE);
 	rescan = check_schema(store);
-	app("CREATE TABLE n(a TEXT PRIMARY KEY, b, c); INSERT INTO n VALUES('x', 1, 2);"
-	    "DROP TABLE t; ALTER TABLE n RENAME TO t");
+	appfile_sql("CREATE TABLE n(a TEXT PRIMARY KEY, b, c); INSERT INTO n VALUES('x', 1, 2);"
+		    "DROP TABLE t; ALTER TABLE n RENAME TO t");
 	rescan = check_schema(store);
 	assert_int_equal(rescan, 1);
 	assert_int_equal(p2p_store_table(store, 0)->slot_count, 3);
@@ -422,7 +365,7 @@ static void a_rebuilt_table_gets_its_triggers_again_and_is_rescanned(void **stat
 	assert_string_equal(journal(store, 0, 1), "1 x;");
 	rescan = check_schema(store);
 	assert_int_equal(rescan, 0);
-	app("INSERT INTO t VALUES('y', 1, 2)");
+	appfile_sql("INSERT INTO t VALUES('y', 1, 2)");
 	assert_string_equal(journal(store, 0, 1), "1 x;1 y;");
 	p2p_store_close(store);
 }
@@ -432,13 +375,13 @@ static void a_missing_table_waits_and_a_dropped_column_keeps_its_slot(void **sta
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT PRIMARY KEY, b, c)");
+	appfile_sql("CREATE TABLE t(a TEXT PRIMARY KEY, b, c)");
 	store = share("t", P2P_PRESENT_NONE);
-	app("ALTER TABLE t DROP COLUMN b; ALTER TABLE t ADD COLUMN d");
+	appfile_sql("ALTER TABLE t DROP COLUMN b; ALTER TABLE t ADD COLUMN d");
 	assert_int_equal(check_schema(store), 0);
 	assert_int_equal(p2p_store_table(store, 0)->columns[1].slot, 2);
 	assert_int_equal(p2p_store_table(store, 0)->columns[2].slot, 3);
-	app("DROP TABLE t");
+	appfile_sql("DROP TABLE t");
 	assert_int_equal(check_schema(store), 0);
 	assert_int_equal(p2p_store_table(store, 0)->state, P2P_TABLE_WAITING);
 	p2p_store_close(store);
@@ -453,10 +396,11 @@ static void a_check_that_is_rolled_back_was_none(void **state)
 	bool moved = false;
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
+	appfile_sql("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
 	store = share("t", P2P_PRESENT_NONE);
 	assert_int_equal(check_schema(store), 0);
-	app("CREATE TABLE n(a TEXT PRIMARY KEY, b); DROP TABLE t; ALTER TABLE n RENAME TO t");
+	appfile_sql(
+		"CREATE TABLE n(a TEXT PRIMARY KEY, b); DROP TABLE t; ALTER TABLE n RENAME TO t");
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	assert_int_equal(p2p_store_check_schema(store, &rescan, &err), 0);
 	assert_int_equal(rescan, 1);
@@ -476,10 +420,11 @@ static void unshare_leaves_a_plain_file(void **state)
 	char before[4096];
 
 	(void)state;
-	app("CREATE TABLE t(a TEXT PRIMARY KEY); CREATE TABLE u(id INTEGER PRIMARY KEY, t);"
-	    "CREATE TRIGGER own AFTER INSERT ON t BEGIN INSERT INTO u(t) VALUES(NEW.a); END;"
-	    "CREATE TABLE p2p_local_cache(k PRIMARY KEY, v);" /* the application's own */
-	    "INSERT INTO t VALUES('x'); INSERT INTO p2p_local_cache VALUES(1, 2)");
+	appfile_sql(
+		"CREATE TABLE t(a TEXT PRIMARY KEY); CREATE TABLE u(id INTEGER PRIMARY KEY, t);"
+		"CREATE TRIGGER own AFTER INSERT ON t BEGIN INSERT INTO u(t) VALUES(NEW.a); END;"
+		"CREATE TABLE p2p_local_cache(k PRIMARY KEY, v);" /* the application's own */
+		"INSERT INTO t VALUES('x'); INSERT INTO p2p_local_cache VALUES(1, 2)");
 	(void)snprintf(before, sizeof(before), "%s",
 		       app_text("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2"));
 	store = share("t", P2P_PRESENT_NOW);
@@ -509,7 +454,7 @@ static void what_a_schema_says_of_a_column_is_never_run(void **state)
 	uint32_t i;
 
 	(void)state;
-	(void)snprintf(file, sizeof(file), "%s/evil", dir);
+	(void)snprintf(file, sizeof(file), "%s/evil", appfile.dir);
 	(void)snprintf(
 		sql, sizeof(sql),
 		"CREATE TABLE t(k TEXT PRIMARY KEY,"
@@ -517,7 +462,7 @@ static void what_a_schema_says_of_a_column_is_never_run(void **state)
 		" b \"x DEFAULT 5); ATTACH '%s' AS e; CREATE TABLE e.t(x); --\" DEFAULT (1 --\n),"
 		" c INT DEFAULT '1', d DEFAULT (zeroblob(900000000)))",
 		file, file);
-	app(sql);
+	appfile_sql(sql);
 	store = share("t", P2P_PRESENT_NONE);
 	table = p2p_store_table_by_name(store, "t");
 	assert_non_null(table);
@@ -537,9 +482,9 @@ static void the_write_lock_is_waited_for_only_so_long(void **state)
 	sqlite3 *db;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	store = share("t", P2P_PRESENT_NONE);
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_open(appfile.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(p2p_store_begin_write(store, 1, &err), P2P_EBUSY);
 	assert_false(p2p_store_in_transaction(store));
@@ -560,14 +505,14 @@ static void a_rollback_needs_no_memory(void **state)
 	sqlite3 *other;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	store = open_store();
 	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
 	memfault_arm(0, true);
 	p2p_store_rollback(store);
 	(void)memfault_disarm();
 	assert_false(p2p_store_in_transaction(store));
-	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_open(appfile.path, &other), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL),
 			 SQLITE_OK);
 	(void)sqlite3_close(other);
@@ -579,7 +524,7 @@ static bool others_can_write(void)
 	sqlite3 *other;
 	bool can;
 
-	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_open(appfile.path, &other), SQLITE_OK);
 	can = sqlite3_exec(other, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL) == SQLITE_OK;
 	(void)sqlite3_close(other);
 	return can;
@@ -597,7 +542,7 @@ static void a_rollback_needs_no_memory_after_a_change_of_the_schema(void **state
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	store = open_store();
 	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
 	run_sql(store, "CREATE TABLE u(a)");
@@ -619,7 +564,7 @@ static void a_rollback_without_memory_is_made_up_for_before_anything_else(void *
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(a PRIMARY KEY)");
+	appfile_sql("CREATE TABLE t(a PRIMARY KEY)");
 	store = open_store();
 	assert_int_equal(p2p_store_begin_write(store, 0, &err), 0);
 	run_sql(store, "CREATE TABLE u(a); CREATE INDEX i ON u(a)");
@@ -641,7 +586,7 @@ static void a_rollback_without_memory_is_made_up_for_before_anything_else(void *
 
 int main(void)
 {
-#define store_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define store_test(name) cmocka_unit_test_setup_teardown(name, appfile_setup, appfile_teardown)
 	const struct CMUnitTest tests[] = {
 		store_test(opening_refuses_what_cannot_work),
 		store_test(opening_switches_to_wal_and_says_so),

@@ -15,72 +15,13 @@
 #include "crdt/apptable.h"
 #include "crdt/triggers.h"
 #include "proto/check.h"
+#include "tests/support/appfile.h"
 #include "tests/support/memfault.h"
-
-static char dir[64], path[96];
-
-static struct p2p_time env_now(void *ctx)
-{
-	struct p2p_time now = {0};
-
-	(void)ctx;
-	return now;
-}
-
-static uint64_t env_wall(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
-
-static void env_random(void *ctx, void *out, size_t len)
-{
-	(void)ctx;
-	memset(out, 7, len);
-}
-
-static const struct p2p_env env = {NULL, env_now, env_wall, env_random};
-
-static int setup(void **state)
-{
-	(void)state;
-	(void)snprintf(dir, sizeof(dir), "/tmp/p2p-triggers-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/app.db", dir);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
-	char file[128];
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < p2p_array_len(ends); i++) {
-		(void)snprintf(file, sizeof(file), "%s%s", path, ends[i]);
-		(void)unlink(file);
-	}
-	(void)rmdir(dir);
-	return 0;
-}
-
-/* Another program: a connection of its own. */
-static void app(const char *sql)
-{
-	sqlite3 *db;
-	char *text = NULL;
-
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-	if (sqlite3_exec(db, sql, NULL, NULL, &text) != SQLITE_OK)
-		fail_msg("%s: %s", sql, text);
-	(void)sqlite3_close(db);
-}
 
 /* The store with these tables replicated, in a write transaction, triggers looked at. */
 static struct p2p_store *share(const char *const *names, size_t count)
 {
-	struct p2p_store_config config = {path, &env, NULL, true};
+	struct p2p_store_config config = {appfile.path, &appfile_env, NULL, true};
 	struct p2p_store *store;
 	struct p2p_error err = {0};
 	size_t i;
@@ -209,16 +150,18 @@ static void writes_decide_whether_a_trigger_runs(void **state)
 	size_t i;
 
 	(void)state;
-	app(schema);
-	app("CREATE TRIGGER v_in INSTEAD OF INSERT ON v BEGIN INSERT INTO l(n) VALUES (new.n); END;"
-	    "CREATE TRIGGER w_in INSTEAD OF INSERT ON w BEGIN INSERT INTO r(n) VALUES (new.n); END;"
-	    "CREATE TRIGGER l_up AFTER UPDATE ON l WHEN old.id = 3 BEGIN"
-	    " INSERT INTO r(n) VALUES (new.n); END;");
+	appfile_sql(schema);
+	appfile_sql(
+		"CREATE TRIGGER v_in INSTEAD OF INSERT ON v BEGIN INSERT INTO l(n) VALUES (new.n); END;"
+		"CREATE TRIGGER w_in INSTEAD OF INSERT ON w BEGIN INSERT INTO r(n) VALUES (new.n); END;"
+		"CREATE TRIGGER l_up AFTER UPDATE ON l WHEN old.id = 3 BEGIN"
+		" INSERT INTO r(n) VALUES (new.n); END;");
 	for (i = 0; i < p2p_array_len(cases); i++) {
 		(void)snprintf(sql, sizeof(sql), "CREATE TRIGGER c%zu %s", i, cases[i].sql);
-		app(sql);
+		appfile_sql(sql);
 	}
-	app("DROP TRIGGER c2; CREATE TRIGGER c2 AFTER DELETE ON t BEGIN DELETE FROM l; END");
+	appfile_sql(
+		"DROP TRIGGER c2; CREATE TRIGGER c2 AFTER DELETE ON t BEGIN DELETE FROM l; END");
 	store = share(shared, 2);
 	for (i = 0; i < p2p_array_len(cases); i++) {
 		const struct p2p_trigger *at;
@@ -245,15 +188,16 @@ static void names_and_conditions_are_copied_as_they_are(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE \"order\"(\"my id\" INTEGER PRIMARY KEY, \"begin\");"
-	    "CREATE TABLE l(n);"
-	    "CREATE TRIGGER before AFTER INSERT ON \"order\" FOR EACH ROW"
-	    " WHEN new.\"my id\" > 5 OR new.begin /* BEGIN */ IN (SELECT begin FROM \"order\""
-	    " WHERE begin = -1) -- BEGIN\n BEGIN INSERT INTO l VALUES (1); END;"
-	    "CREATE TRIGGER [of \"it] BEFORE INSERT ON [order] WHEN CASE WHEN new.[begin] = 7"
-	    " THEN 1 ELSE 0 END BEGIN INSERT INTO l VALUES (2); END;"
-	    "CREATE TRIGGER 'a ''b' AFTER INSERT ON `order` BEGIN"
-	    " INSERT INTO l SELECT 4 WHERE new.`my id` = 6; END;");
+	appfile_sql(
+		"CREATE TABLE \"order\"(\"my id\" INTEGER PRIMARY KEY, \"begin\");"
+		"CREATE TABLE l(n);"
+		"CREATE TRIGGER before AFTER INSERT ON \"order\" FOR EACH ROW"
+		" WHEN new.\"my id\" > 5 OR new.begin /* BEGIN */ IN (SELECT begin FROM \"order\""
+		" WHERE begin = -1) -- BEGIN\n BEGIN INSERT INTO l VALUES (1); END;"
+		"CREATE TRIGGER [of \"it] BEFORE INSERT ON [order] WHEN CASE WHEN new.[begin] = 7"
+		" THEN 1 ELSE 0 END BEGIN INSERT INTO l VALUES (2); END;"
+		"CREATE TRIGGER 'a ''b' AFTER INSERT ON `order` BEGIN"
+		" INSERT INTO l SELECT 4 WHERE new.`my id` = 6; END;");
 	store = share((const char *const[]){"order"}, 1);
 	assert_int_equal(copies(store), 3);
 	assert_int_equal(insert(store, "order", 1, 1), 0);
@@ -274,8 +218,8 @@ static void copies_follow_rollbacks_and_other_schemas(void **state)
 	struct p2p_error err;
 
 	(void)state;
-	app(schema);
-	app("CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l(n) VALUES (1); END");
+	appfile_sql(schema);
+	appfile_sql("CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l(n) VALUES (1); END");
 	store = share(shared, 2);
 	assert_int_equal(copies(store), 1);
 	p2p_store_rollback(store); /* they were made in it */
@@ -287,11 +231,11 @@ static void copies_follow_rollbacks_and_other_schemas(void **state)
 	assert_int_equal(p2p_store_commit(store, &err), 0);
 	/* the table is away for a while, then there again: its copy must not fire beside a new one
 	 */
-	app("ALTER TABLE t RENAME TO away");
+	appfile_sql("ALTER TABLE t RENAME TO away");
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	assert_int_equal(p2p_triggers_refresh(store), 0);
 	assert_int_equal(p2p_store_commit(store, &err), 0);
-	app("ALTER TABLE away RENAME TO t");
+	appfile_sql("ALTER TABLE away RENAME TO t");
 	assert_int_equal(p2p_store_begin_write(store, 100, &err), 0);
 	assert_int_equal(p2p_triggers_refresh(store), 0);
 	assert_int_equal(insert(store, "t", 2, 1), 0);
@@ -304,11 +248,12 @@ static void what_fails_is_written_without(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app(schema);
-	app("CREATE UNIQUE INDEX t_n ON t(n); CREATE UNIQUE INDEX l_n ON l(n);"
-	    "CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l(n) VALUES (new.n % 2); END;"
-	    "CREATE TRIGGER two AFTER INSERT ON r BEGIN"
-	    " INSERT OR IGNORE INTO l(n) VALUES (new.n % 2); END");
+	appfile_sql(schema);
+	appfile_sql(
+		"CREATE UNIQUE INDEX t_n ON t(n); CREATE UNIQUE INDEX l_n ON l(n);"
+		"CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l(n) VALUES (new.n % 2); END;"
+		"CREATE TRIGGER two AFTER INSERT ON r BEGIN"
+		" INSERT OR IGNORE INTO l(n) VALUES (new.n % 2); END");
 	store = share(shared, 2);
 	assert_int_equal(insert(store, "t", 1, 1), 0);
 	/* the table's own index, then the trigger's */
@@ -332,8 +277,9 @@ static void a_clause_of_the_table_deletes_no_other_row(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app("CREATE TABLE t(id INTEGER PRIMARY KEY, n UNIQUE ON CONFLICT REPLACE); CREATE TABLE l(n);"
-	    "CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l VALUES (new.n); END;");
+	appfile_sql(
+		"CREATE TABLE t(id INTEGER PRIMARY KEY, n UNIQUE ON CONFLICT REPLACE); CREATE TABLE l(n);"
+		"CREATE TRIGGER one AFTER INSERT ON t BEGIN INSERT INTO l VALUES (new.n); END;");
 	store = share(shared, 1);
 	assert_int_equal(insert(store, "t", 1, 1), 0);
 	assert_int_equal(insert(store, "t", 2, 1), P2P_APPTABLE_UNIQUE);
@@ -350,11 +296,12 @@ static void a_number_that_moves_is_a_row_that_goes_and_comes(void **state)
 	struct p2p_store *store;
 
 	(void)state;
-	app(schema);
-	app("CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO l VALUES (new.id, new.n); END;"
-	    "CREATE TRIGGER d AFTER DELETE ON t BEGIN DELETE FROM l WHERE id = old.id; END;"
-	    "CREATE TRIGGER u AFTER UPDATE OF n ON t BEGIN UPDATE l SET n = new.n WHERE id = new.id; END;"
-	    "CREATE TRIGGER ru AFTER UPDATE ON r BEGIN INSERT INTO l VALUES (new.id, old.id); END;");
+	appfile_sql(schema);
+	appfile_sql(
+		"CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO l VALUES (new.id, new.n); END;"
+		"CREATE TRIGGER d AFTER DELETE ON t BEGIN DELETE FROM l WHERE id = old.id; END;"
+		"CREATE TRIGGER u AFTER UPDATE OF n ON t BEGIN UPDATE l SET n = new.n WHERE id = new.id; END;"
+		"CREATE TRIGGER ru AFTER UPDATE ON r BEGIN INSERT INTO l VALUES (new.id, old.id); END;");
 	store = share(shared, 2);
 	assert_int_equal(insert(store, "t", 1, 10), 0);
 	assert_int_equal(insert(store, "t", 2, 20), 0);
@@ -398,12 +345,13 @@ static void without_memory_nothing_is_misjudged(void **state)
 	int rc;
 
 	(void)state;
-	app(schema);
-	app("CREATE VIRTUAL TABLE f USING fts5(n, content='t', content_rowid='id');"
-	    "CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, n) VALUES (new.id, new.n);"
-	    " END; CREATE TRIGGER v_i AFTER INSERT ON t BEGIN INSERT INTO v VALUES (new.id, 1); END;"
-	    "CREATE TRIGGER v_in INSTEAD OF INSERT ON v BEGIN INSERT INTO l(n) VALUES (new.n); END;"
-	    "CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT missing(1); END;");
+	appfile_sql(schema);
+	appfile_sql(
+		"CREATE VIRTUAL TABLE f USING fts5(n, content='t', content_rowid='id');"
+		"CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, n) VALUES (new.id, new.n);"
+		" END; CREATE TRIGGER v_i AFTER INSERT ON t BEGIN INSERT INTO v VALUES (new.id, 1); END;"
+		"CREATE TRIGGER v_in INSTEAD OF INSERT ON v BEGIN INSERT INTO l(n) VALUES (new.n); END;"
+		"CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT missing(1); END;");
 	store = share(shared, 2);
 	p2p_store_rollback(store);
 	for (nth = 0;; nth += memfault_reports() || nth < 200 ? 1 : 13) {
@@ -433,19 +381,20 @@ static void without_memory_nothing_is_misjudged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(writes_decide_whether_a_trigger_runs, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(names_and_conditions_are_copied_as_they_are, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(copies_follow_rollbacks_and_other_schemas, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(what_fails_is_written_without, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_clause_of_the_table_deletes_no_other_row, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(writes_decide_whether_a_trigger_runs, appfile_setup,
+						appfile_teardown),
+		cmocka_unit_test_setup_teardown(names_and_conditions_are_copied_as_they_are,
+						appfile_setup, appfile_teardown),
+		cmocka_unit_test_setup_teardown(copies_follow_rollbacks_and_other_schemas,
+						appfile_setup, appfile_teardown),
+		cmocka_unit_test_setup_teardown(what_fails_is_written_without, appfile_setup,
+						appfile_teardown),
+		cmocka_unit_test_setup_teardown(a_clause_of_the_table_deletes_no_other_row,
+						appfile_setup, appfile_teardown),
 		cmocka_unit_test_setup_teardown(a_number_that_moves_is_a_row_that_goes_and_comes,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(without_memory_nothing_is_misjudged, setup,
-						teardown),
+						appfile_setup, appfile_teardown),
+		cmocka_unit_test_setup_teardown(without_memory_nothing_is_misjudged, appfile_setup,
+						appfile_teardown),
 	};
 
 	memfault_install(true);

@@ -19,8 +19,7 @@
 
 #include "crdt/walfile.h"
 #include "proto/check.h"
-
-static char dir[64], path[96];
+#include "tests/support/appfile.h"
 
 /* SQLite's call comes here: counted, and failing on demand. */
 static int sync_count, sync_errno; /* of the WAL; the first one syncs its directory too */
@@ -41,28 +40,6 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
 	return (int)syscall(SYS_fdatasync, fd);
 }
 
-static struct p2p_time env_now(void *ctx)
-{
-	struct p2p_time now = {0};
-
-	(void)ctx;
-	return now;
-}
-
-static uint64_t env_wall(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
-
-static void env_random(void *ctx, void *out, size_t len)
-{
-	(void)ctx;
-	memset(out, 7, len);
-}
-
-static const struct p2p_env env = {NULL, env_now, env_wall, env_random};
-
 static void sql_on(sqlite3 *db, const char *sql)
 {
 	char *text = NULL;
@@ -76,14 +53,14 @@ static sqlite3 *connect_app(void)
 {
 	sqlite3 *db;
 
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_open(appfile.path, &db), SQLITE_OK);
 	sql_on(db, "PRAGMA wal_autocheckpoint = 0");
 	return db;
 }
 
 static struct p2p_store *open_store(void)
 {
-	struct p2p_store_config config = {.path = path, .env = &env};
+	struct p2p_store_config config = {.path = appfile.path, .env = &appfile_env};
 	struct p2p_error err = {0};
 	struct p2p_store *store;
 
@@ -96,29 +73,11 @@ static int setup(void **state)
 {
 	sqlite3 *db;
 
-	(void)state;
-	(void)snprintf(dir, sizeof(dir), "/tmp/p2p-walfile-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/app.db", dir);
+	(void)appfile_setup(state);
 	db = connect_app();
 	sql_on(db, "PRAGMA journal_mode = WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)");
 	(void)sqlite3_close(db);
 	sync_errno = 0;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	static const char *const ends[] = {"", "-wal", "-shm"};
-	char file[128];
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < p2p_array_len(ends); i++) {
-		(void)snprintf(file, sizeof(file), "%s%s", path, ends[i]);
-		(void)unlink(file);
-	}
-	(void)rmdir(dir);
 	return 0;
 }
 
@@ -172,7 +131,8 @@ static void reader_start(struct reader *reader)
 	if (reader->pid == 0) {
 		(void)dup2(to[0], 0);
 		(void)dup2(from[1], 1);
-		(void)execl("/proc/self/exe", "test_crdt_walfile", "reader", path, (char *)NULL);
+		(void)execl("/proc/self/exe", "test_crdt_walfile", "reader", appfile.path,
+			    (char *)NULL);
 		_exit(127);
 	}
 	(void)close(to[0]);
@@ -325,7 +285,7 @@ static void asking_and_closing_leave_the_locks_of_others_alone(void **state)
 	assert_true(readers(second));
 	p2p_store_close(second);
 	/* an OFD lock sees those of this process; SQLite's own descriptor keeps the file open */
-	(void)snprintf(shm, sizeof(shm), "%s-shm", path);
+	(void)snprintf(shm, sizeof(shm), "%s-shm", appfile.path);
 	fd = open(shm, O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
@@ -456,7 +416,7 @@ static void asking_is_cheap(void **state)
 
 int main(int argc, char **argv)
 {
-#define wal_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define wal_test(name) cmocka_unit_test_setup_teardown(name, setup, appfile_teardown)
 	const struct CMUnitTest tests[] = {
 		wal_test(an_idle_file_has_no_readers),
 		wal_test(a_reader_of_another_process_is_seen),
