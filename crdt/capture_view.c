@@ -151,49 +151,60 @@ static int values_shown(struct capture_view *view, const struct p2p_identity *id
 
 /* It claims the number no more, or after others. */
 static bool number_left(const struct p2p_capture *capture, const struct p2p_table *table,
-			const void *key, size_t len, int64_t number)
+			const struct p2p_identity *identity, int64_t number)
 {
-	const struct p2p_overlay_row *row =
-		p2p_overlay_find(&capture->overlay, table->number, key, len);
+	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
+	const struct p2p_overlay_row *row;
+	struct p2p_buf key;
 	uint32_t i;
 
-	if (!row)
-		return false;
-	for (i = 0; i < row->yield_count; i++)
+	p2p_claimant_key(&key, bytes, identity);
+	row = p2p_overlay_find(&capture->overlay, table->number, key.data, key.len);
+	for (i = 0; row && i < row->yield_count; i++)
 		if (p2p_id_cmp(&row->yields[i].constraint, &table->id) == 0)
 			return true;
-	return !p2p_rowstate_alive(&row->state) || row->number != number;
+	return row && (!p2p_rowstate_alive(&row->state) || row->number != number);
 }
 
-/* A row that shows a temporary number shows the one that it claims when that was freed. */
+/* Of the rows that claim a number, the one that will have it is this. */
+static int number_wins(struct p2p_capture *capture, struct p2p_numbers *numbers,
+		       const struct p2p_claimant *own, bool *out)
+{
+	const struct p2p_table *table = numbers->app->table;
+	struct p2p_claimants list = {0};
+	size_t i;
+	int rc = 0;
+
+	*out = !number_left(capture, table, &own->identity, own->claim);
+	if (*out)
+		rc = p2p_claimants_of(numbers, &capture->state, own->claim, &list);
+	for (i = 0; i < list.count && !rc && *out; i++)
+		*out = p2p_claimant_cmp(&list.items[i], own) >= 0 ||
+		       number_left(capture, table, &list.items[i].identity, own->claim);
+	p2p_free(list.items);
+	return rc;
+}
+
+/* What a row shows, or would show, when what is captured is projected: one with a temporary number
+ * what it claims, if that was freed; one that yields its number a temporary one. */
 static int number_then(struct p2p_capture *capture, struct p2p_table *table,
 		       const struct p2p_identity *identity, int64_t *number)
 {
-	uint8_t bytes[P2P_CLAIMANT_KEY_BYTES];
 	struct p2p_claimant own = {.identity = *identity};
-	struct p2p_claimants list = {0};
 	struct capture_finder *finder;
-	struct p2p_buf key;
-	bool complete = false, later;
-	size_t i;
+	bool complete = false, wins;
 	int rc = p2p_capture_finder(capture, table, &finder);
 
 	if (!rc)
 		rc = p2p_claimant_load(&finder->numbers, &capture->state, &own, &complete);
-	if (rc || !complete)
+	if (rc || !complete ||
+	    (own.claim == *number && !number_left(capture, table, identity, *number)))
 		return rc;
-	p2p_claimant_key(&key, bytes, identity);
-	later = number_left(capture, table, key.data, key.len, own.claim);
-	if (!later)
-		rc = p2p_claimants_of(&finder->numbers, &capture->state, own.claim, &list);
-	for (i = 0; i < list.count && !rc && !later; i++) {
-		p2p_claimant_key(&key, bytes, &list.items[i].identity);
-		later = p2p_claimant_cmp(&list.items[i], &own) < 0 &&
-			!number_left(capture, table, key.data, key.len, own.claim);
-	}
-	if (!rc && !later)
+	rc = number_wins(capture, &finder->numbers, &own, &wins);
+	if (!rc && wins)
 		*number = own.claim;
-	p2p_free(list.items);
+	else if (!rc && *number == own.claim)
+		*number = p2p_numbers_derived(&own.row_id);
 	return rc;
 }
 
@@ -216,7 +227,7 @@ static int target_number(struct capture_view *view, struct p2p_table *parent, co
 		rc = P2P_ENOENT;
 	if (!rc)
 		rc = p2p_capture_number_of(capture, parent, key, len, out);
-	if (rc || *out >= 0 || !parent->generated_identity)
+	if (rc || !parent->generated_identity)
 		return rc;
 	rc = p2p_claimant_identity(&identity, key, len);
 	return rc ? rc : number_then(capture, parent, &identity, out);

@@ -14,6 +14,7 @@
 #include "crdt/capture_private.h"
 #include "crdt/claimants.h"
 #include "proto/check.h"
+#include "proto/limits.h"
 #include "proto/mem.h"
 
 struct yielding {
@@ -21,7 +22,9 @@ struct yielding {
 	struct p2p_table *table;
 	struct p2p_buf kept;  /* encoded identities of rows that are kept out, after lengths */
 	struct p2p_buf temps; /* of rows that show temporary numbers */
-	bool more;	      /* a row yielded that did not before */
+	size_t kept_count;
+	bool parents; /* rows that its rows refer to are captured: who claims what may change */
+	bool more;    /* a row yielded that did not before */
 };
 
 /* --- one row ---------------------------------------------------------------------------------- */
@@ -91,13 +94,12 @@ static int claims_collect(struct claims *claims, const struct p2p_plan *plan)
 	const struct p2p_plan_row *row;
 	size_t i, j, count = 0;
 
-	for (i = 0; i < p2p_plan_count(plan); i++)
-		count += p2p_plan_at(plan, i)->claim_count;
+	for (i = 0; (row = p2p_plan_known(plan, i)) != NULL; i++)
+		count += row->claim_count;
 	claims->items = p2p_calloc(count + 1, sizeof(*claims->items));
 	if (!claims->items)
 		return P2P_ENOMEM;
-	for (i = 0; i < p2p_plan_count(plan); i++) {
-		row = p2p_plan_at(plan, i);
+	for (i = 0; (row = p2p_plan_known(plan, i)) != NULL; i++) {
 		for (j = 0; j < row->claim_count && row->live && !row->shown; j++) {
 			claims->items[claims->count].row = row;
 			claims->items[claims->count++].claim = &row->claims[j];
@@ -147,7 +149,59 @@ static int pushed_yield(struct yielding *y, const struct p2p_plan *plan)
 	return rc;
 }
 
-static int kept_plan(struct yielding *y, struct p2p_plan *plan)
+/* A row that was known before has left values, or may have. */
+static bool row_frees(const struct yielding *y, const struct p2p_uniques *uniques,
+		      const struct p2p_overlay_row *row)
+{
+	uint32_t i;
+
+	if (row->unpark || row->new_life || !row->ordinals)
+		return true;
+	for (i = 0; i < y->table->column_count; i++) {
+		uint32_t slot = y->table->columns[i].slot;
+
+		if (uniques->columns[i] && slot < row->state.cell_count && row->ordinals[slot])
+			return true;
+	}
+	return false;
+}
+
+/* Is it enough to ask about rows that are new? Nothing was freed then. */
+static bool only_new(const struct yielding *y, const struct p2p_uniques *uniques)
+{
+	const struct p2p_overlay_row *row = y->capture->overlay.first;
+	size_t i, count = 0;
+
+	for (i = 0; i < uniques->count; i++)
+		if (uniques->items[i].index)
+			return false; /* it may read what is generated from any column */
+	for (; row && !y->parents; row = row->next_row) {
+		if (row->table != y->table->number || !row->provisional ||
+		    p2p_overlay_kept_out(row))
+			continue;
+		if (row->in_file || row->frozen_length) {
+			if (row_frees(y, uniques, row))
+				return false;
+		} else if (++count > y->kept_count) {
+			return false;
+		}
+	}
+	return !y->parents;
+}
+
+static int new_plan(const struct yielding *y, struct p2p_plan *plan)
+{
+	const struct p2p_overlay_row *row = y->capture->overlay.first;
+	int rc = 0;
+
+	for (; row && !rc; row = row->next_row)
+		if (row->table == y->table->number && row->provisional && !row->in_file &&
+		    !row->frozen_length)
+			rc = p2p_plan_row(plan, row->table, row->key, row->key_len);
+	return rc ? rc : p2p_plan_run(plan);
+}
+
+static int kept_plan(const struct yielding *y, struct p2p_plan *plan)
 {
 	struct p2p_reader reader;
 	const uint8_t *key;
@@ -163,7 +217,7 @@ static int kept_plan(struct yielding *y, struct p2p_plan *plan)
 }
 
 /* Every round but the last makes a row yield something that it did not, or later. */
-static int values_rounds(struct yielding *y, const struct p2p_plan_view *view)
+static int values_rounds(struct yielding *y, const struct p2p_plan_view *view, bool new)
 {
 	struct p2p_plan *plan;
 	int rc;
@@ -173,7 +227,7 @@ static int values_rounds(struct yielding *y, const struct p2p_plan_view *view)
 		rc = p2p_plan_new(view, &plan);
 		if (rc)
 			return rc;
-		rc = kept_plan(y, plan);
+		rc = new ? new_plan(y, plan) : kept_plan(y, plan);
 		if (!rc)
 			rc = pushed_yield(y, plan);
 		p2p_plan_free(plan);
@@ -185,11 +239,18 @@ static int values_yield(struct yielding *y)
 {
 	struct capture_view view;
 	struct p2p_plan_view plan;
+	bool new, many = y->kept_count > P2P_YIELD_ROWS_MAX;
 	int rc = p2p_capture_view_init(&view, y->capture, y->table);
 
 	p2p_capture_view_plan(&view, &plan);
-	if (!rc && view.uniques.count)
-		rc = values_rounds(y, &plan);
+	if (!rc && view.uniques.count) {
+		new = only_new(y, &view.uniques);
+		if (!new &&many)
+			p2p_log(y->capture->config.log, P2P_LOG_WARN, "crdt",
+				"table %s: too many rows wait to look who gets a freed value",
+				y->table->name);
+		rc = values_rounds(y, &plan, new || many);
+	}
 	p2p_capture_view_deinit(&view);
 	return rc;
 }
@@ -251,6 +312,7 @@ static int kept_add(void *ctx, const void *key, size_t len)
 	struct yielding *y = ctx;
 
 	p2p_buf_put_bytes(&y->kept, key, len);
+	y->kept_count++;
 	return p2p_buf_error(&y->kept);
 }
 
@@ -263,9 +325,9 @@ static int temp_add(void *ctx, const void *key, size_t len, int64_t shown)
 	return p2p_buf_error(&y->temps);
 }
 
-static int table_yield(struct p2p_capture *capture, struct p2p_table *table)
+static int table_yield(struct p2p_capture *capture, struct p2p_table *table, bool parents)
 {
-	struct yielding y = {.capture = capture, .table = table};
+	struct yielding y = {.capture = capture, .table = table, .parents = parents};
 	int rc;
 
 	p2p_buf_init(&y.kept, P2P_RECORD_BYTES_MAX);
@@ -284,14 +346,12 @@ static int table_yield(struct p2p_capture *capture, struct p2p_table *table)
 	return rc;
 }
 
-/* Rows of the table, or of one that it refers to, are about to be frozen. */
-static bool table_touched(const struct p2p_capture *capture, const struct p2p_table *table,
-			  const bool *touched)
+/* Rows of a table that it refers to are about to be frozen. */
+static bool parents_touched(const struct p2p_capture *capture, const struct p2p_table *table,
+			    const bool *touched)
 {
 	uint32_t i;
 
-	if (touched[table->number])
-		return true;
 	for (i = 0; i < table->reference_count; i++) {
 		const struct p2p_table *parent =
 			p2p_capture_parent(capture, table, table->references[i].column);
@@ -315,8 +375,11 @@ static int tables_yield(struct p2p_capture *capture, bool *touched, uint32_t mos
 	for (i = 0; i < p2p_store_table_count(store) && !rc; i++) {
 		struct p2p_table *table = p2p_store_table(store, i);
 
-		if (table->state == P2P_TABLE_LIVE && table_touched(capture, table, touched))
-			rc = table_yield(capture, table);
+		bool parents =
+			table->state == P2P_TABLE_LIVE && parents_touched(capture, table, touched);
+
+		if (table->state == P2P_TABLE_LIVE && (parents || touched[table->number]))
+			rc = table_yield(capture, table, parents);
 	}
 	return rc;
 }

@@ -570,6 +570,11 @@ size_t p2p_plan_count(const struct p2p_plan *plan)
 	return plan->list_count;
 }
 
+const struct p2p_plan_row *p2p_plan_known(const struct p2p_plan *plan, size_t index)
+{
+	return index < plan->count ? plan->rows[index] : NULL;
+}
+
 const struct p2p_plan_row *p2p_plan_at(const struct p2p_plan *plan, size_t index)
 {
 	p2p_require(index < plan->list_count);

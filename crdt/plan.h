@@ -106,6 +106,8 @@ int p2p_plan_run(struct p2p_plan *plan) P2P_MUST_CHECK;
  * end. */
 size_t p2p_plan_count(const struct p2p_plan *plan);
 const struct p2p_plan_row *p2p_plan_at(const struct p2p_plan *plan, size_t index);
+/* All rows that were loaded, touched or not. NULL at the end. */
+const struct p2p_plan_row *p2p_plan_known(const struct p2p_plan *plan, size_t index);
 /* Whether a row will be shown: as planned, or as it is. */
 int p2p_plan_will_show(struct p2p_plan *plan, const struct p2p_plan_ref *ref,
 		       bool *out) P2P_MUST_CHECK;

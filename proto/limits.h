@@ -70,6 +70,9 @@
 #define P2P_ORIGINS_MAX		4096
 #define P2P_VALUE_BYTES_MAX	(256 * 1024 * 1024)
 #define P2P_RECORD_BYTES_MAX	(512 * 1024 * 1024)
+/* Rows of one table that wait, and are looked at when a value was freed: about 10 us each, whenever
+ * something is frozen. Beyond, only those that share a value with a new row give way. */
+#define P2P_YIELD_ROWS_MAX 100000
 /* What lost in a merge is listed: so many entries, and for so long. */
 #define P2P_CONFLICTS_MAX	  50000
 #define P2P_CONFLICT_AGE_MS	  (90ll * 24 * 3600 * 1000)

@@ -96,12 +96,51 @@ static double kib(const char *dir, const char *name)
 	return stat(path, &st) == 0 ? (double)st.st_size / 1024 : 0;
 }
 
+#define WAITING_WRITES 50
+
+/* Time to seal a transaction of one row, in ms, while so many rows of the table wait for a value
+ * that another has. */
+static double waiting(unsigned rows, const char *before, const char *after)
+{
+	static struct cluster cluster;
+	double took = 0;
+	char text[512];
+	unsigned i;
+
+	cluster_init(&cluster, 2);
+	cluster_share(&cluster, "CREATE TABLE t(id TEXT PRIMARY KEY, u UNIQUE, v UNIQUE)");
+	(void)cluster_join(&cluster);
+	for (i = 0; i < 2 && rows; i++) {
+		(void)snprintf(text, sizeof(text),
+			       "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+			       " WHERE i < %u) INSERT INTO t SELECT '%u ' || i, i, NULL FROM n",
+			       rows, i);
+		cluster_sql(&cluster, i, text);
+	}
+	cluster_connect_all(&cluster);
+	if (!cluster_settle(&cluster, 600000))
+		cluster_fail("settle", P2P_EIO, "rows that wait");
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0,
+		    "INSERT INTO t SELECT 'own ' || value, NULL, value FROM"
+		    " json_each('[1,2,3,4,5,6,7,8,9]')");
+	(void)freeze(&cluster);
+	for (i = 0; i < WAITING_WRITES; i++) {
+		(void)snprintf(text, sizeof(text), "%s%u%s", before, i + 10, after);
+		cluster_sql(&cluster, 0, text);
+		took += freeze(&cluster);
+	}
+	cluster_deinit(&cluster);
+	return took * 1000 / WAITING_WRITES;
+}
+
 int main(int argc, char **argv)
 {
 	int rows = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 100000;
 	static struct cluster cluster;
 	char path[160];
 	sqlite3 *plain;
+	unsigned waits;
 	size_t i;
 
 	cluster_init(&cluster, 1);
@@ -130,5 +169,10 @@ int main(int argc, char **argv)
 	(void)sqlite3_close(plain);
 	(void)remove(path);
 	cluster_deinit(&cluster);
+	for (waits = 0; waits <= 10000; waits = waits ? waits * 10 : 100)
+		(void)printf("%5u rows wait: %.2f ms to seal an INSERT, %.2f ms an UPDATE of a "
+			     "UNIQUE column\n",
+			     waits, waiting(waits, "INSERT INTO t VALUES('new ", "', NULL, NULL)"),
+			     waiting(waits, "UPDATE t SET v = ", " WHERE id = 'own 1'"));
 	return 0;
 }

@@ -35,7 +35,7 @@ void product_table_constraints(struct p2p_store *store, struct twin_table *twin)
 
 			for (c = 0; c < uniques.items[i].count; c++)
 				columns |= 1u << uniques.items[i].columns[c];
-			if (columns == twin->uniques[u].columns)
+			if (columns == (twin->uniques[u].columns | twin->uniques[u].clocks))
 				twin->uniques[u].id = uniques.items[i].id;
 		}
 	p2p_uniques_deinit(&uniques);

@@ -58,6 +58,7 @@ struct world {
 	struct kit_key keys[KEYS_MAX]; /* of all rows that were named */
 	size_t key_count;
 	uint64_t seed, rng;
+	bool crowded; /* transactions are long, and replicas seldom meet */
 	struct yields want, got;
 	const struct before *before; /* of the write that is looked at, or NULL; and after it: */
 	struct twin after;
@@ -254,19 +255,6 @@ static void twin_of(struct world *world, size_t node, struct twin *twin)
 	twin_project(twin);
 }
 
-static void compare(struct world *world, size_t node, const struct twin *twin)
-{
-	const struct compare_keys keys = {world->keys, world->key_count};
-	const char *differs = compare_with_twin(world->cluster.nodes[node].replica->store, twin,
-						&keys, &world->counts);
-
-	world->compared++;
-	if (differs)
-		fail(world, node, differs);
-}
-
-/* --- what a write must keep ------------------------------------------------------------------- */
-
 /* What an application sees before it writes, and since when its own changes are new. */
 struct before {
 	struct twin twin;
@@ -288,11 +276,6 @@ static bool is_seen(const struct before *before, const struct twin_row *row)
 	return row->complete && ((old && old->shown) || is_new(before, &row->clock));
 }
 
-static bool lost_number(const struct before *before, const struct twin_row *row)
-{
-	return row->table->generated && row->temporary && is_new(before, &row->cells[0].clock);
-}
-
 static void tell_row(const struct before *before, const struct twin_row *row)
 {
 	uint32_t c;
@@ -309,12 +292,65 @@ static void tell_row(const struct before *before, const struct twin_row *row)
 		else
 			(void)fprintf(stderr, " '%.*s'", (int)value->len,
 				      value->type == P2P_TEXT ? (const char *)value->bytes : "");
+		if (c == 0 && row->table->generated)
+			(void)fprintf(stderr, "(%lld)", (long long)row->cells[0].value.integer);
 		(void)fprintf(stderr, "@%llu.%x%s",
 			      (unsigned long long)row->cells[c].clock.stamp.value & 0xffffffff,
 			      row->cells[c].clock.replica.bytes[0],
 			      row->cells[c].tag == P2P_CELL_LOOSE ? "?" : "");
 	}
 	(void)fprintf(stderr, "\n");
+}
+
+static void tell_file(struct world *world, size_t node, const struct twin *twin)
+{
+	static const char *const queries[] = {
+		"SELECT t, hex(k), reason, hex(cells) FROM p2p_parked",
+		"SELECT t, hex(k), shown FROM p2p_temp",
+		"SELECT t, hex(k), slot, pt, hex(pk) FROM p2p_ref",
+		"SELECT t, hex(h), hex(k), held FROM p2p_claim",
+		"SELECT t, hex(k), hex(c), stamp FROM p2p_yield",
+		"SELECT * FROM person",
+		"SELECT * FROM ware",
+		"SELECT * FROM note",
+		"SELECT * FROM tag",
+		"SELECT * FROM town",
+		"SELECT * FROM extra",
+		"SELECT * FROM visit",
+	};
+	struct before none = {.clock = {.stamp = {UINT64_MAX}}};
+	char *rows;
+	size_t i;
+
+	for (i = 0; i < p2p_array_len(queries); i++) {
+		rows = cluster_rows(&world->cluster, node, queries[i]);
+		(void)fprintf(stderr, "%s:\n%s", queries[i], rows);
+		free(rows);
+	}
+	twin_init(&none.twin, tables, SHEET_TABLES);
+	for (i = 0; i < twin->count; i++)
+		tell_row(&none, &twin->rows[i]);
+	twin_deinit(&none.twin);
+}
+
+static void compare(struct world *world, size_t node, const struct twin *twin)
+{
+	const struct compare_keys keys = {world->keys, world->key_count};
+	const char *differs = compare_with_twin(world->cluster.nodes[node].replica->store, twin,
+						&keys, &world->counts);
+
+	world->compared++;
+	if (differs) {
+		tell_file(world, node, twin);
+		fail(world, node, differs);
+	}
+}
+
+/* --- what a write must keep ------------------------------------------------------------------- */
+
+static bool lost_number(const struct before *before, const struct twin_row *row)
+{
+	return row->table->generated && row->temporary && is_new(before, &row->cells[0].clock);
 }
 
 static void tell_twin(const struct world *world)
@@ -343,20 +379,27 @@ static const char *write_kept(const struct before *before, const struct twin *af
 
 /* --- yields by the rules ---------------------------------------------------------------------- */
 
-static bool yields_add(struct yields *yields, uint32_t table, const struct p2p_identity *identity,
-		       const struct p2p_id *constraint)
+static bool yields_have(const struct yields *yields, const struct yield *yield)
 {
 	size_t i;
 
 	for (i = 0; i < yields->count; i++)
-		if (yields->items[i].table == table &&
-		    p2p_id_cmp(&yields->items[i].constraint, constraint) == 0 &&
-		    twin_identity_same(&yields->items[i].identity, identity))
-			return false;
+		if (yields->items[i].table == yield->table &&
+		    p2p_id_cmp(&yields->items[i].constraint, &yield->constraint) == 0 &&
+		    twin_identity_same(&yields->items[i].identity, &yield->identity))
+			return true;
+	return false;
+}
+
+static bool yields_add(struct yields *yields, uint32_t table, const struct p2p_identity *identity,
+		       const struct p2p_id *constraint)
+{
+	struct yield yield = {table, *identity, *constraint};
+
+	if (yields_have(yields, &yield))
+		return false;
 	p2p_require(yields->count < YIELDS_MAX);
-	yields->items[yields->count].table = table;
-	yields->items[yields->count].identity = *identity;
-	yields->items[yields->count++].constraint = *constraint;
+	yields->items[yields->count++] = yield;
 	return true;
 }
 
@@ -446,19 +489,17 @@ static void yields_by_rules(struct world *world, const struct before *before,
 static void yields_compare(struct world *world, size_t node, const struct before *before,
 			   const struct change *change)
 {
-	size_t i, count;
+	size_t i;
 
 	yields_by_rules(world, before, change);
 	world->got.count = 0;
 	change_each(change, yields_collect, &world->got);
-	count = world->want.count;
 	for (i = 0; i < world->got.count; i++)
-		if (yields_add(&world->want, world->got.items[i].table,
-			       &world->got.items[i].identity, &world->got.items[i].constraint))
+		if (!yields_have(&world->want, &world->got.items[i]))
 			fail(world, node, "a row yields that need not");
-	if (world->got.count != count)
+	if (world->got.count != world->want.count)
 		fail(world, node, "a row does not yield");
-	world->yields += count;
+	world->yields += world->got.count;
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -497,7 +538,7 @@ static void part(struct world *world, size_t node)
 
 static void statements(struct world *world, size_t node)
 {
-	uint32_t count = 1 + (pick(world, 2) == 0 ? pick(world, 4) : 0);
+	uint32_t count = 1 + (pick(world, 2) == 0 ? pick(world, world->crowded ? 12 : 4) : 0);
 	bool careless = pick(world, 4) == 0;
 	char sql[SHEET_SQL_BYTES];
 
@@ -599,6 +640,7 @@ static void begin(struct world *world, uint64_t seed)
 		       sheet_sql);
 	cluster_share(&world->cluster, sql);
 	tables_init(world->cluster.nodes[0].replica->store);
+	world->crowded = pick(world, 4) != 0;
 	while (world->cluster.count < 2 + (seed % 3 == 0))
 		(void)cluster_join(&world->cluster);
 	cluster_connect_all(&world->cluster);
@@ -628,7 +670,7 @@ static void step(struct world *world)
 	size_t node = pick(world, (uint32_t)world->cluster.count);
 	size_t other =
 		(node + 1 + pick(world, (uint32_t)world->cluster.count - 1)) % world->cluster.count;
-	uint32_t what = pick(world, 20);
+	uint32_t what = pick(world, world->crowded && pick(world, 2) ? 12 : 20);
 
 	if (what < 12) {
 		write_some(world, node);
