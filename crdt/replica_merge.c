@@ -116,17 +116,21 @@ static int conflicts_expire(struct p2p_replica *replica)
 	return p2p_conflicts_expire(replica->store);
 }
 
-int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
+static int fold_project(struct p2p_replica *replica, struct p2p_error *err)
 {
 	int rc = p2p_merge_finish(replica->merge, err);
 
 	if (!rc)
 		rc = conflicts_expire(replica);
-	if (rc) {
+	if (rc)
 		p2p_replica_abort_fold(replica);
-		return rc;
-	}
-	rc = p2p_store_commit(replica->store, err);
+	return rc;
+}
+
+static int fold_commit(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = p2p_store_commit(replica->store, err);
+
 	if (!rc) {
 		p2p_capture_fold_done(replica->capture, true);
 		p2p_replica_numbers_note(replica);
@@ -141,6 +145,26 @@ int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
 	p2p_store_rollback(replica->store);
 	p2p_replica_break(replica);
 	return rc;
+}
+
+int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = fold_project(replica, err);
+
+	return rc ? rc : fold_commit(replica, err);
+}
+
+int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = fold_project(replica, err);
+
+	if (rc)
+		return rc;
+	if (p2p_walfile_readers(replica->store, NULL)) {
+		p2p_replica_abort_fold(replica);
+		return P2P_EBUSY;
+	}
+	return fold_commit(replica, err);
 }
 
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
@@ -287,7 +311,7 @@ static int merge_group(struct merging *m, bool beside, struct p2p_error *err)
 		p2p_replica_abort_fold(replica);
 		return P2P_EBUSY;
 	}
-	rc = p2p_replica_end_fold(replica, err);
+	rc = beside ? p2p_replica_end_fold(replica, err) : p2p_replica_end_fold_alone(replica, err);
 	p2p_replica_note_hold(replica, (p2p_env_now(replica->config.env).ms - m->begun.ms) * 1000);
 	if (rc)
 		return rc;
@@ -421,12 +445,9 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 		return 0;
 	}
 	rc = p2p_replica_begin_fold(replica, 0, err);
-	if (!rc && rows <= FOLD_ROWS_MAX && p2p_walfile_readers(replica->store, NULL)) {
-		p2p_replica_abort_fold(replica);
-		rc = P2P_EBUSY;
-	}
 	if (!rc)
-		rc = p2p_replica_end_fold(replica, err);
+		rc = rows <= FOLD_ROWS_MAX ? p2p_replica_end_fold_alone(replica, err)
+					   : p2p_replica_end_fold(replica, err);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + FOLD_IDLE_MS / 10);
 		return 0;
@@ -437,7 +458,7 @@ static int fold_turn(struct p2p_replica *replica, struct p2p_time now, struct p2
 static int numbers_turn(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
 			struct p2p_error *err)
 {
-	bool pending = p2p_capture_numbering(replica->capture), beside, busy, is_moment;
+	bool pending = p2p_capture_numbering(replica->capture), beside = false, busy, is_moment;
 	uint64_t again;
 	int rc;
 
@@ -446,7 +467,7 @@ static int numbers_turn(struct p2p_replica *replica, struct p2p_time now, struct
 	busy = replica->merged_at.ms && now.ms - replica->merged_at.ms < BUSY_INTERVAL_MS &&
 	       now.ms - replica->app_commit_at.ms < FOLD_IDLE_MS;
 	is_moment = pending && !busy && moment(replica, now, &beside);
-	rc = p2p_replica_numbers_turn(replica, is_moment, &again, err);
+	rc = p2p_replica_numbers_turn(replica, is_moment ? &beside : NULL, &again, err);
 	if (is_moment && !p2p_capture_numbering(replica->capture)) {
 		replica->merged_at = now;
 		if (beside)

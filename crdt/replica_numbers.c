@@ -54,15 +54,18 @@ static int numbers_give(struct p2p_replica *replica, struct p2p_error *err)
 	return rc;
 }
 
-int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t *out_again_ms,
-			     struct p2p_error *err)
+int p2p_replica_numbers_turn(struct p2p_replica *replica, const bool *beside,
+			     uint64_t *out_again_ms, struct p2p_error *err)
 {
 	struct p2p_time now = p2p_env_now(replica->config.env);
 	int rc = 0;
 
 	*out_again_ms = UINT64_MAX;
 	if (p2p_capture_numbering(replica->capture)) {
-		rc = moment ? p2p_replica_fold(replica, 0, err) : P2P_EBUSY;
+		rc = beside ? p2p_replica_begin_fold(replica, 0, err) : P2P_EBUSY;
+		if (!rc)
+			rc = *beside ? p2p_replica_end_fold(replica, err)
+				     : p2p_replica_end_fold_alone(replica, err);
 	} else if (replica->numbers_due && !replica->project_due && replica->peers &&
 		   p2p_sync_heard(replica->sync) && !p2p_replica_in_question(replica)) {
 		/* not before a peer's vector was compared: nothing is numbered until then */

@@ -182,6 +182,9 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms,
 			   struct p2p_error *err) P2P_MUST_CHECK;
 /* Projects and commits it. */
 int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* The same, unless somebody reads: P2P_EBUSY, and nothing is left of it. Asked as late as can be,
+ * after the projection: who begins to read before the commit cannot write in that transaction. */
+int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_abort_fold(struct p2p_replica *replica);
 /* All of it, without anything merged. */
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
@@ -193,9 +196,10 @@ int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len
 /* replica_numbers.c: rows of ours that show a temporary number get a permanent one. */
 /* After a commit of what was merged or folded. */
 void p2p_replica_numbers_note(struct p2p_replica *replica);
-/* moment: this is one to commit in the application's file. *out_again_ms: until the next turn. */
-int p2p_replica_numbers_turn(struct p2p_replica *replica, bool moment, uint64_t *out_again_ms,
-			     struct p2p_error *err) P2P_MUST_CHECK;
+/* beside: this is a moment to commit in the application's file, beside a reader or not; NULL: it is
+ * none. *out_again_ms: until the next turn. */
+int p2p_replica_numbers_turn(struct p2p_replica *replica, const bool *beside,
+			     uint64_t *out_again_ms, struct p2p_error *err) P2P_MUST_CHECK;
 
 /* replica_displaced.c: looks for rows that went without a trigger. One slice of a look, when the
  * application is at rest and all is folded. P2P_EBUSY: later. */
