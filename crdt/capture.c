@@ -22,6 +22,7 @@ void p2p_capture_drop_finders(struct p2p_capture *capture)
 	size_t i;
 
 	for (i = 0; i < capture->finder_count; i++) {
+		p2p_capture_values_drop(capture->finders[i]);
 		p2p_numbers_deinit(&capture->finders[i]->numbers);
 		p2p_apptable_deinit(&capture->finders[i]->app);
 		p2p_free(capture->finders[i]);
@@ -55,8 +56,9 @@ int p2p_capture_new(const struct p2p_capture_config *config, struct p2p_capture 
 	p2p_buf_init(&capture->target.key, P2P_RECORD_BYTES_MAX);
 	capture->hashes = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->hashes));
 	capture->canonical = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->canonical));
+	capture->dangles = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->dangles));
 	capture->cells = p2p_calloc(P2P_COLUMNS_MAX, sizeof(*capture->cells));
-	if (!capture->hashes || !capture->canonical || !capture->cells)
+	if (!capture->hashes || !capture->canonical || !capture->dangles || !capture->cells)
 		rc = P2P_ENOMEM;
 	capture->own = p2p_store_replica_find(config->store, &config->replica);
 	if (!rc && !capture->own)
@@ -92,6 +94,7 @@ void p2p_capture_free(struct p2p_capture *capture)
 	p2p_free(capture->turns);
 	p2p_free(capture->hashes);
 	p2p_free(capture->canonical);
+	p2p_free(capture->dangles);
 	p2p_free(capture->cells);
 	p2p_free(capture);
 }

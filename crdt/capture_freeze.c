@@ -128,7 +128,7 @@ static int table_index(struct freezing *f, const struct p2p_table *table, uint32
 }
 
 /* Cells of the row in this turn, from the row that stmt stands on. */
-static int record_cells(struct p2p_capture *capture, const struct p2p_table *table,
+static int record_cells(struct p2p_capture *capture, struct p2p_table *table,
 			const struct item *item, sqlite3_stmt *stmt, struct p2p_record *record)
 {
 	struct p2p_overlay_row *row = item->row;
@@ -136,6 +136,8 @@ static int record_cells(struct p2p_capture *capture, const struct p2p_table *tab
 	int at = 0, rc = 0;
 
 	p2p_buf_reset(&capture->targets);
+	if (table->foreign_count)
+		rc = p2p_capture_values(capture, table, row, item->ordinal, stmt);
 	for (i = 0; i < table->column_count && !rc; i++) {
 		uint32_t slot = table->columns[i].slot;
 		struct p2p_cell *cell = &record->cells[record->cell_count];
@@ -160,6 +162,8 @@ static int record_cells(struct p2p_capture *capture, const struct p2p_table *tab
 			rc = p2p_value_column(&cell->value, stmt, column);
 			if (!rc)
 				rc = p2p_capture_cell(capture, table, row, cell);
+			if (!rc && table->columns[i].valued)
+				rc = p2p_capture_value_cell(capture, table, row, cell);
 		}
 	}
 	return rc ? rc : p2p_capture_cells_done(capture, record);

@@ -226,6 +226,14 @@ int p2p_capture_died(struct p2p_capture *capture, struct p2p_overlay_row *row)
 	return 0;
 }
 
+static int value_loosen(void *ctx, struct p2p_table *table, uint32_t column,
+			const struct p2p_value *key)
+{
+	struct loosening l = {.capture = ctx, .column = column};
+
+	return child_loosen(&l, table, key);
+}
+
 int p2p_capture_loosen(struct p2p_capture *capture)
 {
 	struct p2p_store *store = capture->config.store;
@@ -236,7 +244,10 @@ int p2p_capture_loosen(struct p2p_capture *capture)
 	for (i = 0; i < p2p_store_table_count(store) && !rc && capture->died_count; i++) {
 		struct p2p_table *table = p2p_store_table(store, i);
 
-		if (table->state != P2P_TABLE_LIVE || !table->lone_number)
+		if (table->state != P2P_TABLE_LIVE)
+			continue;
+		rc = p2p_capture_values_left(capture, table, value_loosen, capture);
+		if (rc || !table->lone_number)
 			continue;
 		rc = died_numbers(capture, table, &numbers);
 		if (!rc && numbers.count)

@@ -28,6 +28,7 @@ struct capture_finder {
 	struct p2p_table *table; /* borrowed */
 	struct p2p_apptable app;
 	struct p2p_numbers numbers;
+	struct sqlite3_stmt **parents; /* owned: by FOREIGN KEY by value; crdt/capture_values.c */
 };
 
 struct capture_numbers {
@@ -84,6 +85,7 @@ struct p2p_capture {
 	struct p2p_buf key, bytes, body, yields;
 	uint64_t *hashes;	/* owned: P2P_COLUMNS_MAX, by column index */
 	bool *canonical;	/* owned: the key column has the value of the identity */
+	bool *dangles;		/* owned: the column's FOREIGN KEY by value has no parent */
 	struct p2p_cell *cells; /* owned: P2P_COLUMNS_MAX */
 	struct p2p_counters counters;
 	bool present; /* it was there when its table was enabled */
@@ -248,5 +250,22 @@ static inline bool capture_is_number(const struct p2p_table *table, uint32_t col
 {
 	return table->generated_identity && column == table->key[0];
 }
+
+/* capture_values.c: FOREIGN KEYs by value. */
+/* Which columns of the row that stmt stands on dangle, into capture->dangles, before its cells are
+ * frozen in turn `ordinal`: a key column that alone can say so is among them then. */
+int p2p_capture_values(struct p2p_capture *capture, struct p2p_table *table,
+		       struct p2p_overlay_row *row, p2p_ordinal ordinal,
+		       struct sqlite3_stmt *stmt) P2P_MUST_CHECK;
+/* A cell that is about to be frozen: loose if its column dangles. */
+int p2p_capture_value_cell(struct p2p_capture *capture, const struct p2p_table *table,
+			   struct p2p_overlay_row *row, struct p2p_cell *cell) P2P_MUST_CHECK;
+/* Rows of the table died, or have other values (capture->died): calls with the key and a column of
+ * each row of other tables whose FOREIGN KEY by value dangles now. */
+int p2p_capture_values_left(struct p2p_capture *capture, struct p2p_table *parent,
+			    int (*each)(void *ctx, struct p2p_table *table, uint32_t column,
+					const struct p2p_value *key),
+			    void *ctx) P2P_MUST_CHECK;
+void p2p_capture_values_drop(struct capture_finder *finder);
 
 #endif

@@ -185,10 +185,13 @@ static int replay_tagged(struct replay *r, struct p2p_overlay_row *row, uint32_t
 	if (rc)
 		return rc;
 	replay_cell(r, row, column, &value);
-	if (r->table->columns[column].reference != P2P_REFERENCE_NONE) {
+	if (r->table->columns[column].reference != P2P_REFERENCE_NONE ||
+	    r->table->columns[column].valued) {
 		rc = p2p_overlay_ref(row, slot,
-				     cell->tag == P2P_CELL_LOOSE ? P2P_OVERLAY_REF_LOOSE
-								 : P2P_OVERLAY_REF_ROW);
+				     cell->tag == P2P_CELL_LOOSE ||
+						     cell->tag == P2P_CELL_LOOSE_VALUE
+					     ? P2P_OVERLAY_REF_LOOSE
+					     : P2P_OVERLAY_REF_ROW);
 		if (rc)
 			return rc;
 	}

@@ -293,7 +293,7 @@ static int row_born(struct p2p_capture *capture, const struct p2p_table *table,
 static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
 		       struct p2p_overlay_row *row, p2p_ordinal ordinal)
 {
-	bool born = row->life != 0, differs = false;
+	bool born = row->life != 0, differs = false, meant = false;
 	uint32_t i;
 	int rc;
 
@@ -307,6 +307,7 @@ static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
 			continue;
 		row->state.cells[slot].hash = capture->hashes[i];
 		p2p_capture_cell_turn(capture, row, slot, ordinal);
+		meant |= table->columns[i].meant;
 	}
 	/* the record of a birth says all of the row */
 	for (i = 0; born && i < row->state.cell_count; i++)
@@ -317,7 +318,18 @@ static int row_changed(struct p2p_capture *capture, struct p2p_table *table,
 		row->life = ordinal;
 	}
 	p2p_capture_provisional_set(capture, row, true);
-	return 0;
+	return meant ? p2p_capture_died(capture, row) : 0;
+}
+
+/* Rows of other tables can refer to it by value. */
+static bool table_is_meant(const struct p2p_table *table)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->column_count; i++)
+		if (table->columns[i].meant)
+			return true;
+	return false;
 }
 
 static int row_died(struct p2p_capture *capture, const struct p2p_table *table,
@@ -339,7 +351,9 @@ static int row_died(struct p2p_capture *capture, const struct p2p_table *table,
 	row->unpark = row->unpark && known;
 	row->number_changed = row->new_life = true;
 	p2p_capture_provisional_set(capture, row, known);
-	return known && table->lone_number ? p2p_capture_died(capture, row) : 0;
+	return known && (table->lone_number || table_is_meant(table))
+		       ? p2p_capture_died(capture, row)
+		       : 0;
 }
 
 /* Is a row, captured and not frozen yet, still in the application's table? */

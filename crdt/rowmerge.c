@@ -304,7 +304,8 @@ static int record_cell(struct p2p_rowmerge *m, const struct p2p_cell *cell)
 	rc = cell_stored(m, index, &value);
 	if (rc)
 		return rc;
-	if (column->reference != P2P_REFERENCE_NONE || cell->tag == P2P_CELL_LOOSE_VALUE)
+	if (column->reference != P2P_REFERENCE_NONE || column->valued ||
+	    cell->tag == P2P_CELL_LOOSE_VALUE)
 		return m->work->ref_count ? ref_merge(m, index, cell, &value)
 					  : cell_merge(m, index, cell, &value);
 	return cell_merge(m, index, cell, &value);

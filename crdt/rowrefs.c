@@ -84,7 +84,10 @@ static int entry_load(void *ctx, const struct p2p_store_ref *ref)
 	for (i = 0; i < table->column_count; i++)
 		if (table->columns[i].slot == ref->slot)
 			break;
-	if (i == table->column_count || (table->columns[i].flags & P2P_COLUMN_KEY) ||
+	/* a reference that is part of the key is said by the identity */
+	if (i == table->column_count ||
+	    ((table->columns[i].flags & P2P_COLUMN_KEY) &&
+	     table->columns[i].reference != P2P_REFERENCE_NONE) ||
 	    entries->work->refs[i].kind != P2P_REFCELL_UNSET)
 		return 0;
 	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)

@@ -46,6 +46,8 @@ struct p2p_column {
 	enum p2p_collation collation; /* of key columns */
 	uint32_t reference;	      /* index into the table's references, or NONE */
 	struct p2p_id named;	      /* NAMED: table id of its parent */
+	bool valued;		      /* of a FOREIGN KEY by value; filled in by the store */
+	bool meant;		      /* a FOREIGN KEY by value means it; likewise */
 	char affinity; /* 'A' blob/none, 'B' text, 'C' numeric, 'D' integer, 'E' real */
 };
 

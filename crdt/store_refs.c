@@ -423,6 +423,17 @@ static bool value_columns(const struct p2p_table *table, const struct p2p_foreig
 	return foreign->count > 0;
 }
 
+static void columns_mark(struct p2p_table *table, const struct p2p_foreign *foreign,
+			 struct p2p_table *parent)
+{
+	uint32_t i;
+
+	for (i = 0; i < foreign->count; i++) {
+		table->columns[foreign->columns[i]].valued = true;
+		parent->columns[foreign->parents[i]].meant = true;
+	}
+}
+
 static int values_settle(struct p2p_store *store, struct p2p_table *table)
 {
 	uint32_t i;
@@ -440,6 +451,8 @@ static int values_settle(struct p2p_store *store, struct p2p_table *table)
 			return P2P_ENOMEM;
 		foreign->parent_id = parent->id;
 		foreign->by_value = value_columns(table, foreign, parent);
+		if (foreign->by_value)
+			columns_mark(table, foreign, parent);
 	}
 	return 0;
 }
