@@ -305,6 +305,8 @@ static int hold_alone(struct p2p_target *target, struct p2p_rowwork *work, bool 
 		rc = p2p_settle_free_stored(target, &work->key, &target->settle->child);
 	if (!rc && in_table)
 		rc = p2p_valuekeys_ask(target, &work->key);
+	if (!rc && in_table) /* they may show its number for that of their own parent */
+		rc = p2p_settle_ask_waiting(target);
 	if (!rc && in_table) {
 		rc = p2p_rowwork_key(work, target, key);
 		if (!rc)

@@ -356,6 +356,31 @@ static void a_row_that_waits_claims_the_number_that_its_parent_gets(void **state
 	expect_kept("SELECT name FROM slot", "|'c'\n");
 }
 
+/* 'hall' shows the default in place of its own parent, which went; then the row of that default
+ * loses its name to an earlier one, and is not shown either. */
+static void a_default_that_waits_is_shown_by_nobody(void **state)
+{
+	(void)state;
+	begin(10, 2,
+	      "CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT UNIQUE);"
+	      "CREATE TABLE c(id TEXT PRIMARY KEY, p INTEGER DEFAULT 1 REFERENCES p"
+	      " ON DELETE SET DEFAULT);"
+	      "INSERT INTO p VALUES(1, 'one'), (2, 'two');");
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO c VALUES('hall', 2)");
+	cluster_sql(&cluster, 1, "DELETE FROM p WHERE id = 2");
+	meet();
+	expect_all("SELECT id, p FROM c", "|'hall'|1\n");
+	part();
+	write_on(0, "INSERT INTO p VALUES(3, 'x')");
+	write_on(1, "UPDATE p SET name = 'x' WHERE id = 1");
+	cluster_run(&cluster, 2000); /* folded: what waits is not looked at for that */
+	meet();
+	expect_all("SELECT id, name FROM p", "|3|'x'\n");
+	expect_all("SELECT id, p FROM c", "");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +398,7 @@ int main(void)
 		cmocka_unit_test(a_number_that_is_free_goes_to_the_row_that_waits),
 		cmocka_unit_test(a_row_stays_when_the_default_that_it_shows_goes),
 		cmocka_unit_test(a_row_that_waits_claims_the_number_that_its_parent_gets),
+		cmocka_unit_test(a_default_that_waits_is_shown_by_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
