@@ -521,6 +521,38 @@ static void an_application_sees_its_own_results(void **state)
 	end();
 }
 
+static int64_t log_number(size_t node, const char *sql)
+{
+	char path[160];
+	sqlite3 *db;
+	sqlite3_stmt *stmt;
+	int64_t number;
+
+	(void)snprintf(path, sizeof(path), "%s/log.db", cluster.nodes[node].state);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+	number = sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_finalize(stmt);
+	(void)sqlite3_close(db);
+	return number;
+}
+
+/* Its changesets keep the times of its writes; nobody merges one without the others. */
+static void a_transaction_of_several_seconds_is_one_group(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE t(a TEXT PRIMARY KEY, b)");
+	assert_int_equal(log_number(0, "SELECT count(*) FROM changeset WHERE group_pos > 0"), 0);
+	writes("BEGIN; INSERT INTO t VALUES('x', 1); UPDATE p2p_journal SET ms = ms - 5000;"
+	       "INSERT INTO t VALUES('y', 2); COMMIT",
+	       "SELECT a FROM t ORDER BY 1", "|'x'\n|'y'\n");
+	assert_int_equal(log_number(0, "SELECT count(*) FROM changeset WHERE group_pos = 1 AND"
+				       " group_last"),
+			 1);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -546,6 +578,7 @@ int main(void)
 		cmocka_unit_test(lost_triggers_are_made_up_for),
 		cmocka_unit_test(a_rebuilt_table_is_compared_with_what_was_known),
 		cmocka_unit_test(what_happened_while_no_node_ran),
+		cmocka_unit_test(a_transaction_of_several_seconds_is_one_group),
 		cmocka_unit_test(an_application_sees_its_own_results),
 	};
 

@@ -442,6 +442,28 @@ static void two_slow_sources_do_not_chase_one_another(void **state)
 	}
 }
 
+/* It is a member, but no writer; as one it is heard. */
+static void what_a_reader_signs_is_not_taken_until_it_may_write(void **state)
+{
+	const struct memlog_author *reader;
+
+	(void)state;
+	begin(31, 2);
+	reader = &net.nodes[0].author;
+	memlog_certify(&net.nodes[1].log, &reader->replica, &reader->node, P2P_EAUTH);
+	syncnet_connect_all(&net);
+	syncnet_write(&net, 0, 3, 100);
+	syncnet_run(&net, 5000);
+	assert_int_equal(syncnet_merged(&net, 1, 0), 0);
+	assert_null(memlog_get(&net.nodes[1].log, &reader->replica, 1));
+	assert_true(net.links[1][0].up);
+	memlog_certify(&net.nodes[1].log, &reader->replica, &reader->node, 0);
+	p2p_sync_records_changed(net.nodes[1].sync);
+	assert_true(syncnet_settle(&net, 5000));
+	assert_int_equal(syncnet_merged(&net, 1, 0), 3);
+	syncnet_deinit(&net);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -459,6 +481,7 @@ int main(void)
 		cmocka_unit_test(a_relay_brings_what_its_author_cannot),
 		cmocka_unit_test(r34_links_that_take_nothing_for_a_while_lose_nothing),
 		cmocka_unit_test(two_slow_sources_do_not_chase_one_another),
+		cmocka_unit_test(what_a_reader_signs_is_not_taken_until_it_may_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
