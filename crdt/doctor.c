@@ -118,9 +118,9 @@ static int identity(struct p2p_doctor *doctor, const struct p2p_table *table)
 	if (table->lone_number)
 		rc = p2p_doctor_tell(
 			doctor, table->name, P2P_FINDING_NOTE, "identity",
-			"an application that keeps a number in memory while it is "
-			"offline may find another row under it later: text keys "
-			"(UUIDs) have no such moment",
+			"an application that keeps a number in memory may find another "
+			"row under it later (docs/numbers.md): text keys (UUIDs) have "
+			"no such moment",
 			"rows have numbers (%s): two machines may give the same one "
 			"apart. Both rows stay; the later one gets another number, the "
 			"same on every node, and what refers to it follows",

@@ -569,7 +569,7 @@ static int body_unpack(const void *body, size_t len, const P2p__V1__Schema **out
 
 int p2p_schema_check(const void *body, size_t len, struct p2p_error *err)
 {
-	const P2p__V1__Schema *schema;
+	const P2p__V1__Schema *schema = NULL;
 	void *arena;
 	int rc = body_unpack(body, len, &schema, &arena, err);
 
@@ -581,7 +581,7 @@ int p2p_schema_check(const void *body, size_t len, struct p2p_error *err)
 
 int p2p_schema_create(sqlite3 *db, const void *body, size_t len, struct p2p_error *err)
 {
-	const P2p__V1__Schema *schema;
+	const P2p__V1__Schema *schema = NULL;
 	void *arena;
 	int rc = body_unpack(body, len, &schema, &arena, err);
 
