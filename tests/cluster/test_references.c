@@ -340,6 +340,30 @@ static void a_row_that_goes_with_its_parent_is_listed(void **state)
 	end();
 }
 
+/* Entries are written one after the other: none has what only the one before had. */
+static void an_entry_of_a_row_without_a_number_has_none(void **state)
+{
+	size_t i;
+
+	(void)state;
+	begin(10, 2,
+	      "CREATE TABLE p(id INTEGER PRIMARY KEY, n); CREATE TABLE w(k TEXT PRIMARY KEY, v);"
+	      "INSERT INTO p VALUES(1, 1), (2, 2); INSERT INTO w VALUES('a', 1), ('b', 2);");
+	part();
+	for (i = 0; i < cluster.count; i++) {
+		cluster_sql(&cluster, i, "UPDATE p SET n = random() WHERE id = 1");
+		cluster_run(&cluster, 10);
+		cluster_sql(&cluster, i, "UPDATE w SET v = random()");
+		cluster_run(&cluster, 10);
+		cluster_sql(&cluster, i, "UPDATE p SET n = random() WHERE id = 2");
+		cluster_run(&cluster, 10);
+	}
+	meet();
+	expect_all("SELECT name, count(*), count(number) FROM p2p_conflict GROUP BY name",
+		   "|'p'|2|2\n|'w'|2|0\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +376,7 @@ int main(void)
 		cmocka_unit_test(a_row_that_the_application_renumbers_keeps_its_children),
 		cmocka_unit_test(a_kill_loses_no_reference),
 		cmocka_unit_test(a_row_that_goes_with_its_parent_is_listed),
+		cmocka_unit_test(an_entry_of_a_row_without_a_number_has_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
