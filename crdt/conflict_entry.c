@@ -351,7 +351,7 @@ static int entry_write(const struct p2p_conflict_entry *entry,
 	sqlite3_stmt *stmt;
 	int rc = p2p_store_statement(store, P2P_SQL_CONFLICT_PUT, &stmt);
 
-	if (!rc) /* not every entry has all of them */
+	if (!rc)				    /* not every entry has all of them */
 		(void)sqlite3_clear_bindings(stmt); /* never fails */
 	p2p_conflict_entry_origin(place->authority, &entry->origin.replica, origin);
 	if (!rc)
