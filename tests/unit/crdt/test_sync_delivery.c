@@ -442,25 +442,41 @@ static void two_slow_sources_do_not_chase_one_another(void **state)
 	}
 }
 
-/* It is a member, but no writer; as one it is heard. */
+/* Node 1 knows the author of node 0 as a member that may not write, or as one that may. */
+static void may_write(bool may)
+{
+	const struct memlog_author *author = &net.nodes[0].author;
+
+	memlog_certify(&net.nodes[1].log, &author->replica, &author->node, may ? 0 : P2P_EAUTH);
+	p2p_sync_records_changed(net.nodes[1].sync);
+}
+
+/* Neither what was never heard of before, nor what comes after changes that were taken. */
 static void what_a_reader_signs_is_not_taken_until_it_may_write(void **state)
 {
-	const struct memlog_author *reader;
+	const struct p2p_id *author;
 
 	(void)state;
 	begin(31, 2);
-	reader = &net.nodes[0].author;
-	memlog_certify(&net.nodes[1].log, &reader->replica, &reader->node, P2P_EAUTH);
+	author = &net.nodes[0].author.replica;
+	may_write(false);
 	syncnet_connect_all(&net);
 	syncnet_write(&net, 0, 3, 100);
 	syncnet_run(&net, 5000);
 	assert_int_equal(syncnet_merged(&net, 1, 0), 0);
-	assert_null(memlog_get(&net.nodes[1].log, &reader->replica, 1));
-	assert_true(net.links[1][0].up);
-	memlog_certify(&net.nodes[1].log, &reader->replica, &reader->node, 0);
-	p2p_sync_records_changed(net.nodes[1].sync);
+	assert_null(memlog_get(&net.nodes[1].log, author, 1));
+	may_write(true);
 	assert_true(syncnet_settle(&net, 5000));
 	assert_int_equal(syncnet_merged(&net, 1, 0), 3);
+	may_write(false);
+	syncnet_write(&net, 0, 2, 100);
+	syncnet_run(&net, 5000);
+	assert_int_equal(syncnet_merged(&net, 1, 0), 3);
+	assert_null(memlog_get(&net.nodes[1].log, author, 4));
+	assert_true(net.links[1][0].up);
+	may_write(true);
+	assert_true(syncnet_settle(&net, 5000));
+	assert_int_equal(syncnet_merged(&net, 1, 0), 5);
 	syncnet_deinit(&net);
 }
 
