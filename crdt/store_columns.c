@@ -4,7 +4,8 @@
  * of the old one's cells must not stand for it. So it gets another slot, and the log, which is
  * merged again, fills it. ALTER TABLE puts a new column behind all others: where the table was not
  * rebuilt, one that is behind others that were behind it was dropped and added, even if nobody
- * looked in between. */
+ * looked in between; and so was one that is declared in another way, as the last one may be. The
+ * last one, put in again as it was, cannot be told from one that never went. */
 #include <sqlite3.h>
 #include <string.h>
 
@@ -15,23 +16,27 @@
 
 #define SQL_BYTES_MAX 65536
 #define PLACE_NONE    (-1) /* it was gone when the table was last looked at */
+#define PLACE_ANEW    (-2) /* it was declared in another way */
 
 /* Where the columns of a table were: places by index into table->columns. */
 static int places_read(struct p2p_store *store, const struct p2p_table *table, int64_t *places,
 		       bool *out_gone)
 {
+	static const char query[] =
+		"SELECT id, CASE WHEN place IS NULL THEN -1 WHEN declared IS NOT"
+		" (" P2P_SQL_DECLARED("?2", "c.name") ") THEN -2 ELSE place END"
+						      " FROM main.p2p_column AS c WHERE t = ?1";
 	sqlite3_stmt *stmt = NULL;
 	uint32_t i;
-	int rc = sqlite3_prepare_v2(store->db,
-				    "SELECT id, coalesce(place, -1) FROM main.p2p_column"
-				    " WHERE t = ?1",
-				    -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(store->db, query, -1, &stmt, NULL);
 
 	*out_gone = false;
 	for (i = 0; i < table->column_count; i++)
 		places[i] = i;
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 2, table->name, -1, SQLITE_STATIC);
 	while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const void *id = sqlite3_column_blob(stmt, 0);
 
@@ -52,10 +57,12 @@ static int column_write(struct p2p_store *store, const struct p2p_table *table, 
 {
 	const struct p2p_column *column = &table->columns[at];
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db,
-				    "UPDATE main.p2p_column SET slot = ?3, place = ?4"
-				    " WHERE t = ?1 AND id = ?2",
-				    -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(
+		store->db,
+		"UPDATE main.p2p_column SET slot = ?3, place = ?4, declared ="
+		" (" P2P_SQL_DECLARED("?5", "p2p_column.name") ")"
+							       " WHERE t = ?1 AND id = ?2",
+		-1, &stmt, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
@@ -65,6 +72,8 @@ static int column_write(struct p2p_store *store, const struct p2p_table *table, 
 		rc = sqlite3_bind_int64(stmt, 3, column->slot);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 4, at);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 5, table->name, -1, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
@@ -121,7 +130,8 @@ int p2p_store_columns_place(struct p2p_store *store, struct p2p_table *table, bo
 		if (table->columns[i].slot == UINT32_MAX)
 			continue;
 		changed |= places[i] != (int64_t)i;
-		if (places[i] == PLACE_NONE || (!rebuilt && places[i] < last)) {
+		if (places[i] == PLACE_NONE ||
+		    (!rebuilt && (places[i] == PLACE_ANEW || places[i] < last))) {
 			rc = slot_renew(store, table, &table->columns[i]);
 			*out_again = true;
 		} else {

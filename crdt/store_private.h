@@ -114,6 +114,11 @@ struct p2p_store {
 	bool shm_found;
 };
 
+/* How a column is declared, beyond its name. */
+#define P2P_SQL_DECLARED(table, column)                                      \
+	"SELECT type || '|' || \"notnull\" || '|' || ifnull(dflt_value, '')" \
+	" FROM pragma_table_xinfo(" table ", 'main') WHERE name = " column " COLLATE NOCASE"
+
 /* P2P_E* of an SQLite result. */
 int p2p_store_code(int sqlite_rc) P2P_MUST_CHECK;
 /* Prepared and reset. P2P_ENOMEM, errors of SQLite. */

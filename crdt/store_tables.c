@@ -17,7 +17,7 @@ static const char sql_setup[] =
 	" kind BLOB NOT NULL, off INTEGER NOT NULL DEFAULT 0);"
 	"CREATE TABLE main.p2p_column(t INTEGER NOT NULL, id BLOB NOT NULL, slot INTEGER NOT NULL,"
 	" name TEXT NOT NULL, flags INTEGER NOT NULL DEFAULT 0, parent BLOB,"
-	" place INTEGER, PRIMARY KEY(t, id))"
+	" place INTEGER, declared TEXT, PRIMARY KEY(t, id))"
 	" WITHOUT ROWID;"
 	"CREATE TABLE main.p2p_replica(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);"
 	"CREATE TABLE main.p2p_journal(id INTEGER PRIMARY KEY, t INTEGER, ms INTEGER,"
@@ -157,8 +157,9 @@ static int slot_add(struct p2p_store *store, struct p2p_table *table, struct p2p
 	if (table->slot_count >= P2P_SLOTS_MAX)
 		return P2P_ETOOBIG;
 	rc = sqlite3_prepare_v2(store->db,
-				"INSERT INTO main.p2p_column(t, id, slot, name, place)"
-				" VALUES(?1,?2,?3,?4,?5)",
+				"INSERT INTO main.p2p_column(t, id, slot, name, place, declared)"
+				" VALUES(?1,?2,?3,?4,?5,"
+				"(" P2P_SQL_DECLARED("?6", "?4") "))",
 				-1, &stmt, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 1, table->number);
@@ -170,6 +171,8 @@ static int slot_add(struct p2p_store *store, struct p2p_table *table, struct p2p
 		rc = sqlite3_bind_text(stmt, 4, column->name, -1, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_bind_int64(stmt, 5, column - table->columns);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(stmt, 6, table->name, -1, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	(void)sqlite3_finalize(stmt); /* the error was seen at the step */

@@ -157,6 +157,22 @@ static void a_column_that_is_put_in_again_just_before_the_snapshot(void **state)
 	expect_all("SELECT a, b, c FROM t ORDER BY a", "|'x'|'new'|1\n|'y'|2|7\n");
 }
 
+/* It is where it was, behind all others, but declared in another way: what it showed, its DEFAULT,
+ * was taken for what the column had held. */
+static void the_last_column_that_is_put_in_again_with_another_default(void **state)
+{
+	static const char migration[] = "BEGIN; ALTER TABLE t RENAME COLUMN c TO old;"
+					"ALTER TABLE t ADD COLUMN c DEFAULT 'none';"
+					"UPDATE t SET c = 'one' WHERE old = 1;"
+					"ALTER TABLE t DROP COLUMN old; COMMIT";
+
+	(void)state;
+	cluster_sql(&cluster, 0, migration);
+	expect_all("SELECT a, b, c FROM t ORDER BY a", "|'x'|1|'one'\n|'y'|2|2\n");
+	cluster_sql(&cluster, 1, migration);
+	expect_all("SELECT a, b, c FROM t ORDER BY a", "|'x'|1|'one'\n|'y'|2|2\n");
+}
+
 /* Between the seal and the lock in which others' changes are merged: the merge failed, which a
  * person was told of. */
 static void a_column_that_goes_just_before_the_lock(void **state)
@@ -251,6 +267,7 @@ int main(void)
 		CASE(a_value_is_captured_by_whoever_seals_first),
 		CASE(a_column_that_comes_just_before_the_snapshot),
 		CASE(a_column_that_is_put_in_again_just_before_the_snapshot),
+		CASE(the_last_column_that_is_put_in_again_with_another_default),
 		CASE(a_column_that_goes_just_before_the_lock),
 		CASE(a_rebuilt_table_at_every_lock),
 		CASE(a_rebuilt_table_is_compared_although_the_first_try_failed),

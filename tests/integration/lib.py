@@ -175,6 +175,22 @@ class Shared:
         return int(self.address.rsplit(":", 1)[1])
 
 
+def freeze(node, path):
+    """Stops a node, but not in the middle of a transaction: the application would wait for it."""
+    conn = sqlite3.connect(path, isolation_level=None, timeout=0)
+    held = True
+    while held:
+        node.proc.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, node.proc.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            conn.execute("ROLLBACK")
+            held = False
+        except sqlite3.OperationalError:
+            node.proc.send_signal(signal.SIGCONT)
+    conn.close()
+
+
 def rows(conn, sql):
     return conn.execute(sql).fetchall()
 

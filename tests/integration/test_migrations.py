@@ -1,15 +1,20 @@
 """The migrations of a real application (actual-migrations in the folder of sample databases), run by
 each of three applications at its own time, under replication: on the first node long before the
 others. All write all the while; nobody's migration fails for what peers did; rows are equal at the
-end, bookkeeping stays local, and nothing waits."""
+end, bookkeeping stays local, and nothing waits.
+
+Usage: test_migrations.py [SEEDS [FIRST]]: as many seeds, in which nodes are stopped, ended and killed
+in the middle of it; without them the fixed order, and one seed. $P2PNODE_KEEP: a folder that gets the
+files of a failure."""
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import sys
 import time
 
-from lib import DEADLINE, Shared, check, main, rows
+from lib import DEADLINE, Failed, Shared, check, freeze, main, rows
 
 DATA = os.path.join(os.environ.get("P2P_SHARED", ""), "data")
 FOLDER = os.path.join(DATA, "actual-migrations")
@@ -133,12 +138,15 @@ def live(world, name):
     return {t["name"] for t in world.status(name)["tables"] if t["state"] == "live"}
 
 
-def nothing_waits(world, name):
+def nothing_waits(world, name, app):
+    """But for a table that its application made and dropped again before its node looked."""
     for _ in range(400):
-        if not world.status(name)["waiting"]:
+        status = world.status(name)
+        if not status["waiting"] or not any("wait" in t["reason"] for t in status["tables"]
+                                            if t["name"] in table_names(app.conn)):
             return
         world.run("vector", name)  # a round through the node's loop
-    check(False, "%s still waits: %s" % (name, world.status(name)))
+    check(False, "%s still waits: %s" % (name, status))
 
 
 def enable_new(world, app):
@@ -171,8 +179,94 @@ def each_at_its_own_time(world):
                 enable_new(world, app)
             app.write(live(world, name))
         world.level(*NAMES)
-    for name in NAMES:
-        nothing_waits(world, name)
+    same(world, apps)
+    print("     %d migrations" % len(steps))
+
+
+# --- whatever befalls the nodes -------------------------------------------------------------------
+
+
+class Machine:
+    """A file, its node, and the application that has its own time."""
+
+    def __init__(self, world, name, node, seed):
+        self.world, self.name, self.node = world, name, node
+        self.app = Application(world.db(name), seed, name[0])
+        self.done, self.tables = 0, set()
+
+    def befall(self, fate):
+        if fate == "stopped":
+            freeze(self.node, self.world.path(self.name))
+        elif fate == "ended":
+            self.node.stop()
+
+    def act(self, steps, chosen, killed):
+        """Migrates up to so many steps, and writes; its node may be killed in the middle."""
+        count = chosen.choice((0, 1, 3, 6, 12))
+        self.app.migrate(steps[self.done:self.done + count])
+        self.done = min(self.done + count, len(steps))
+        if killed:
+            self.node.kill()
+        for _ in range(chosen.choice((0, 1, 1, 2))):
+            self.app.write(self.tables)
+
+    def revive(self, others):
+        """With the addresses of those that are up: a node that starts has another port."""
+        if self.node.proc.poll() is None:
+            return
+        seeds = []
+        for other in others:
+            if other.node.proc.poll() is None:
+                seeds += ["--seed", self.world.status(other.name)["listen"][0]]
+        self.node = self.world.node("run", self.name, *seeds)
+        self.node.line("node ")
+
+
+def meet(world, seed):
+    """Three machines of one mesh, each with the whole database."""
+    shutil.copy(os.path.join(DATA, "actual.db"), world.path("a.db"))
+    os.chmod(world.path("a.db"), 0o644)
+    share = Shared(world.node("share", "a.db", "--uses", "2"))
+    machines = [Machine(world, "a.db", share.process, seed * 10)]
+    for index, name in enumerate(NAMES[1:], 1):
+        node = world.node("join", share.ticket, name)
+        node.line("joined ")
+        machines.append(Machine(world, name, node, seed * 10 + index))
+    return machines
+
+
+def whatever_befalls_their_nodes(world, seed):
+    chosen, steps = random.Random(seed), runnable()
+    machines = meet(world, seed)
+    turns = 0
+    while turns < 6 or min(m.done for m in machines) < len(steps):
+        turns += 1
+        for machine in machines:
+            machine.tables = live(world, machine.name)
+        fates = [chosen.choice(("up", "up", "up", "stopped", "ended", "killed")) for _ in machines]
+        for machine, fate in zip(machines, fates):
+            machine.befall(fate)
+        for machine, fate in chosen.sample(list(zip(machines, fates)), len(machines)):
+            machine.act(steps, chosen, fate == "killed")
+        for machine, fate in zip(machines, fates):
+            if fate == "stopped":
+                machine.node.proc.send_signal(signal.SIGCONT)
+        for machine in machines:
+            machine.revive(machines)
+        enable_new(world, machines[0].app)
+        if chosen.random() < 0.5:
+            world.level(*NAMES)
+    world.level(*NAMES)
+    same(world, [m.app for m in machines])
+    print("     seed %d: %d turns" % (seed, turns))
+
+
+# --- what must hold -------------------------------------------------------------------------------
+
+
+def same(world, apps):
+    for name, app in zip(NAMES, apps):
+        nothing_waits(world, name, app)
         world.run("verify", name)
     world.level(*NAMES)
     tables = live(world, "a.db")
@@ -189,11 +283,24 @@ def each_at_its_own_time(world):
             check(got == want, "%s of %s: %d rows, %d of a; only there %s; only at a %s" % (
                 table, app.side, len(got), len(want), [r for r in got if r not in want][:2],
                 [r for r in want if r not in got][:2]))
-    print("     %d migrations, %d tables, %d rows" % (len(steps), len(tables), sum(
-        rows(apps[0].conn, 'SELECT count(*) FROM "%s"' % t)[0][0] for t in tables)))
+
+
+def of_seed(seed):
+    def test(world):
+        try:
+            whatever_befalls_their_nodes(world, seed)
+        except (Failed, sqlite3.Error):
+            folder = os.environ.get("P2PNODE_KEEP")
+            if folder:
+                shutil.copytree(world.dir, os.path.join(folder, "migrations-%d" % seed),
+                                dirs_exist_ok=True, ignore=shutil.ignore_patterns("control"))
+            raise
+    test.__name__ = "whatever_befalls_their_nodes_%d" % seed
+    return test
 
 
 if not os.path.isdir(FOLDER):
     print("SKIP: no %s" % FOLDER)
     sys.exit(77)
-main([each_at_its_own_time])
+SEEDS, FIRST = [int(text) for text in sys.argv[1:3]] + [1, 1][len(sys.argv) - 1:]
+main([each_at_its_own_time] * (len(sys.argv) == 1) + [of_seed(s) for s in range(FIRST, FIRST + SEEDS)])

@@ -103,22 +103,6 @@ class Site:
         self.start("run", self.db)
         return self.node.line("node ").split(" ")[1]
 
-    def freeze(self):
-        """Stops the node, but not in the middle of a transaction: its application would wait for it."""
-        conn = self.connect()
-        conn.execute("PRAGMA busy_timeout = 0")
-        held = True
-        while held:
-            self.node.proc.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, self.node.proc.pid, os.WSTOPPED | os.WNOWAIT)
-            try:
-                conn.execute("BEGIN IMMEDIATE")
-                conn.execute("ROLLBACK")
-                held = False
-            except sqlite3.OperationalError:
-                self.node.proc.send_signal(signal.SIGCONT)
-        conn.close()
-
     def status(self):
         return self.world.status(self.db)
 
@@ -169,7 +153,7 @@ class Storm:
             fates = ["ended"] * 3  # three that write alone and then meet
         for site, fate in zip(self.sites, fates):
             if fate == "stopped":
-                site.freeze()
+                lib.freeze(site.node, site.db)
             elif fate == "ended":
                 site.node.stop()
         self.fates = fates
