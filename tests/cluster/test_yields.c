@@ -381,6 +381,33 @@ static void a_default_that_waits_is_shown_by_nobody(void **state)
 	end();
 }
 
+/* A turn that is too long for one changeset goes on in others, with later stamps: who yields does
+ * it in the last. 'b' is known to have yielded before, so it comes first where nothing is sorted.
+ */
+static void a_long_transaction_is_yielded_to_as_well(void **state)
+{
+	struct p2p_error err = {0};
+
+	(void)state;
+	begin(15, 2,
+	      "CREATE TABLE t(id TEXT PRIMARY KEY, u UNIQUE, v UNIQUE);"
+	      "CREATE TABLE big(id INTEGER PRIMARY KEY, bytes);");
+	part();
+	write_on(0, "INSERT INTO t VALUES('a', 1, NULL)");
+	write_on(1, "INSERT INTO t VALUES('b', 1, 5)");
+	meet();
+	part();
+	cluster_sql(&cluster, 0, "DELETE FROM t; INSERT INTO t VALUES('c', 1, NULL)");
+	assert_int_equal(p2p_replica_freeze(cluster.nodes[0].replica, &err), 0);
+	cluster_sql(&cluster, 0,
+		    "BEGIN; DELETE FROM t;"
+		    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70)"
+		    " INSERT INTO big SELECT i, zeroblob(1000000) FROM n;"
+		    "INSERT INTO t VALUES('d', 1, NULL); COMMIT");
+	assert_int_equal(p2p_replica_freeze(cluster.nodes[0].replica, &err), 0);
+	expect_kept("SELECT t.id, u, count(*) FROM t, big", "|'d'|1|70\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -399,6 +426,7 @@ int main(void)
 		cmocka_unit_test(a_row_stays_when_the_default_that_it_shows_goes),
 		cmocka_unit_test(a_row_that_waits_claims_the_number_that_its_parent_gets),
 		cmocka_unit_test(a_default_that_waits_is_shown_by_nobody),
+		cmocka_unit_test(a_long_transaction_is_yielded_to_as_well),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
