@@ -327,7 +327,9 @@ static int entry_bind(const struct p2p_conflict_entry *entry,
 		 sqlite3_bind_int64(stmt, 12, *place->number) == SQLITE_OK) &&
 		(!entry->more.len ||
 		 sqlite3_bind_blob64(stmt, 13, entry->more.data, entry->more.len, SQLITE_STATIC) ==
-			 SQLITE_OK);
+			 SQLITE_OK) &&
+		(!entry->reason || bind_name(stmt, 14, entry->reason)) &&
+		(!entry->id || sqlite3_bind_int64(stmt, 15, entry->id) == SQLITE_OK);
 
 	return ok ? 0 : P2P_ENOMEM;
 }

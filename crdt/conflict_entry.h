@@ -28,6 +28,8 @@ struct p2p_conflict_entry {
 	struct p2p_json kept_json, lost_json;
 	struct p2p_cells cells; /* lost values, borrowed */
 	struct p2p_buf more;	/* lost references, and what was added to counters */
+	const char *reason;	/* borrowed; NULL: none */
+	int64_t id;		/* of the one that it takes the place of; 0: none */
 	size_t count;
 };
 

@@ -342,9 +342,8 @@ int p2p_conflicts_late(struct p2p_rowmerge *m)
 /* --- what is parked ----------------------------------------------------------------------------
  */
 
-/* The youngest write of the row. */
-static int youngest(const struct p2p_rowwork *work, const struct p2p_target *target,
-		    struct p2p_clock *out)
+int p2p_conflicts_youngest(const struct p2p_rowwork *work, const struct p2p_target *target,
+			   struct p2p_clock *out)
 {
 	const struct p2p_rowstate *state = &work->state;
 	uint64_t stamp = state->stamp;
@@ -403,7 +402,7 @@ int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
 
 	p2p_buf_init(&row, P2P_RECORD_BYTES_MAX);
 	if (!rc)
-		rc = youngest(work, target, &clock);
+		rc = p2p_conflicts_youngest(work, target, &clock);
 	for (i = 0; i < table->column_count && !rc; i++)
 		if (table->columns[i].slot != UINT32_MAX &&
 		    p2p_conflict_side_of(work, target, i, &side))

@@ -9,6 +9,9 @@
  * long as it is listed, what it has instead: a temporary number, then the one that its author gave
  * it. It goes if the row has its number after all.
  *
+ * One entry for each row that breaks a CHECK constraint as it was merged ("check"), as long as it
+ * does: crdt/checks.h.
+ *
  * Local and bounded: at most P2P_CONFLICTS_MAX entries, none older than P2P_CONFLICT_AGE_MS. */
 #ifndef P2P_CRDT_CONFLICTS_H
 #define P2P_CRDT_CONFLICTS_H
@@ -38,6 +41,9 @@ int p2p_conflicts_life(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 /* The record is of a life that has ended: lists its cells. */
 int p2p_conflicts_late(struct p2p_rowmerge *m) P2P_MUST_CHECK;
 
+/* Clock of the youngest write of the row. P2P_ECORRUPT. */
+int p2p_conflicts_youngest(const struct p2p_rowwork *work, const struct p2p_target *target,
+			   struct p2p_clock *out) P2P_MUST_CHECK;
 /* A row that a constraint keeps out of its table is listed as long as it is parked: what it holds,
  * as it was parked just now. authority NULL: origins are replica ids. */
 int p2p_conflicts_parked(struct p2p_rowwork *work, struct p2p_target *target,
@@ -57,6 +63,7 @@ struct p2p_conflict {
 	const char *row, *kept, *lost; /* objects */
 	const char *origin; /* node id in hexadecimal, or replica id if its node is not known */
 	const char *time;   /* RFC 3339: when the lost side was written */
+	const char *reason; /* "check": what SQLite says of it; else empty */
 };
 int p2p_conflicts_each(struct p2p_store *store,
 		       int (*each)(void *ctx, const struct p2p_conflict *conflict),

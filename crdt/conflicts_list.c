@@ -42,6 +42,7 @@ int p2p_conflicts_each(struct p2p_store *store,
 		at.lost = text_of(stmt, 5);
 		at.origin = text_of(stmt, 6);
 		at.time = text_of(stmt, 7);
+		at.reason = text_of(stmt, 8);
 		rc = each(ctx, &at);
 	}
 	(void)sqlite3_reset(stmt); /* repeats the step's error */
@@ -91,7 +92,7 @@ struct restoring {
 	int64_t number;	 /* that the row claimed */
 	bool numberless; /* it is not known */
 	bool deleted;	 /* the whole row was lost */
-	bool renumbered;
+	bool renumbered, check;
 	bool shown; /* the row is in its table */
 };
 
@@ -114,6 +115,7 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 			    (size_t)sqlite3_column_bytes(stmt, 2));
 		r->deleted = strcmp(text_of(stmt, 3), "delete") == 0;
 		r->renumbered = strcmp(text_of(stmt, 3), "number") == 0;
+		r->check = strcmp(text_of(stmt, 3), "check") == 0;
 		r->number = sqlite3_column_int64(stmt, 4);
 		r->numberless = sqlite3_column_type(stmt, 4) == SQLITE_NULL;
 		p2p_buf_put(&r->more, sqlite3_column_blob(stmt, 5),
@@ -132,6 +134,10 @@ static int restoring_load(struct restoring *r, int64_t id, struct p2p_error *err
 	if (!rc && (!r->table || r->table->state != P2P_TABLE_LIVE))
 		rc = p2p_error_set(err, P2P_EREFUSED,
 				   "its table is not replicated here (any more)");
+	if (!rc && r->check)
+		rc = p2p_error_set(err, P2P_EREFUSED,
+				   "nothing of the row was lost: change it so that its constraint "
+				   "holds");
 	if (!rc && r->renumbered)
 		rc = p2p_error_set(err, P2P_EREFUSED,
 				   "nothing of the row was lost: it has another number, for %lld "

@@ -148,7 +148,9 @@ int p2p_conflicts_number(void *ctx, const struct p2p_claimant *at)
 		rc = claim_clock(target, &place, &clock);
 	if (!rc && !here)
 		rc = entry_add(target, &place, &clock, at->target);
-	return rc ? rc : entries_kept(target, &place, at->target);
+	if (!rc)
+		rc = entries_kept(target, &place, at->target);
+	return rc ? rc : p2p_checks_touch(target, &key);
 }
 
 /* Another row has claimed the number before. */

@@ -354,7 +354,20 @@ static int touched_finish(struct p2p_merge *merge)
 			continue;
 		merge->targets[i]->touched = false;
 		rc = p2p_settle_ask_all(merge->targets[i]);
+		if (!rc)
+			rc = p2p_checks_touch_listed(merge->targets[i]);
 	}
+	return rc;
+}
+
+/* Rows are where they belong. */
+static int checks_finish(struct p2p_merge *merge)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < merge->target_count && !rc; i++)
+		rc = p2p_checks_run(merge->targets[i], &merge->work, merge->config.authority);
 	return rc;
 }
 
@@ -374,6 +387,8 @@ int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 		rc = numbers_finish(merge);
 	if (!rc)
 		rc = p2p_settle_run(&merge->settle);
+	if (!rc)
+		rc = checks_finish(merge);
 	for (i = 0; i < merge->target_count; i++) {
 		merge->targets[i]->gates.known = false;
 		merge->targets[i]->numbers.yields_known = false;

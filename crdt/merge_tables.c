@@ -18,6 +18,7 @@ static void target_free(struct p2p_target *target)
 	p2p_free(target->children);
 	p2p_valuekeys_deinit(target);
 	p2p_uniques_deinit(&target->uniques);
+	p2p_checks_deinit(&target->checks);
 	p2p_numbers_deinit(&target->numbers);
 	p2p_apptable_deinit(&target->app);
 	p2p_free(target);
@@ -123,6 +124,7 @@ static int target_new(struct p2p_merge *merge, struct p2p_table *table, struct p
 	target->store = merge->config.store;
 	target->table = table;
 	target->settle = &merge->settle;
+	p2p_checks_init(&target->checks);
 	rc = p2p_apptable_init(&target->app, merge->config.store, table);
 	p2p_numbers_init(&target->numbers, &target->app, merge->config.log);
 	target->numbers.moving = p2p_follow_moving;

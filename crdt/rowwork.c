@@ -110,7 +110,9 @@ int p2p_rowwork_remove(struct p2p_rowwork *work, struct p2p_target *target)
 	int rc;
 
 	p2p_require(p2p_rowstate_alive(&work->state));
-	rc = p2p_settle_dies(target, work);
+	rc = p2p_checks_touch(target, &work->key);
+	if (!rc)
+		rc = p2p_settle_dies(target, work);
 	if (rc)
 		return rc;
 	if (work->state.flags & P2P_ROW_PARKED) {
@@ -214,6 +216,8 @@ int p2p_rowwork_hashes(struct p2p_rowwork *work, struct p2p_target *target,
 	}
 	if (read)
 		p2p_store_row_done(target->store);
+	if (!rc)
+		rc = p2p_checks_touch(target, &work->key);
 	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
 }
 

@@ -4,6 +4,7 @@
 #define P2P_CRDT_ROWWORK_H
 
 #include "crdt/apptable.h"
+#include "crdt/checks.h"
 #include "crdt/numbers.h"
 #include "crdt/unique.h"
 
@@ -58,6 +59,7 @@ struct p2p_target {
 	struct p2p_apptable app;
 	struct p2p_numbers numbers;
 	struct p2p_uniques uniques;
+	struct p2p_checks checks;
 	struct p2p_settle *settle; /* borrowed */
 	struct p2p_gates gates;
 	struct p2p_child_column *children; /* owned */

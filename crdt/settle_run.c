@@ -53,6 +53,8 @@ static int row_park(struct run *run, struct p2p_target *target, const struct p2p
 		rc = p2p_parked_put(work, target, refused_reason(run->settle, row));
 	if (!rc)
 		rc = p2p_conflicts_parked(work, target, run->settle->authority);
+	if (!rc)
+		rc = p2p_checks_touch(target, &work->key);
 	target->parked++;
 	return rc ? rc : p2p_rowwork_save(work, target);
 }

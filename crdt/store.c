@@ -82,13 +82,20 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 				 " AND id < (SELECT max(id) FROM main.p2p_journal)",
 	[P2P_SQL_SEEN_EACH] = "SELECT author, seen FROM main.p2p_seen",
 	[P2P_SQL_SEEN_SET] = "INSERT OR REPLACE INTO main.p2p_seen(author, seen) VALUES(?1, ?2)",
-	[P2P_SQL_CONFLICT_PUT] = "INSERT INTO main.p2p_conflict(kind, t, name, k, \"row\", kept,"
-				 " lost, cells, origin, lost_ms, ms, number, more)"
-				 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+	[P2P_SQL_CONFLICT_PUT] =
+		"INSERT INTO main.p2p_conflict(id, kind, t, name, k, \"row\", kept,"
+		" lost, cells, origin, lost_ms, ms, number, more, reason)"
+		" VALUES(?15, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
 	[P2P_SQL_CONFLICT_NUMBER] = "SELECT id FROM main.p2p_conflict WHERE kind = 'number'"
 				    " AND t = ?1 AND k = ?2 AND number = ?3",
 	[P2P_SQL_CONFLICT_NUMBERED] = "UPDATE main.p2p_conflict SET \"row\" = ?3, kept = ?3"
 				      " WHERE kind = 'number' AND t = ?1 AND k = ?2",
+	[P2P_SQL_CONFLICT_CHECKED] = "SELECT k FROM main.p2p_conflict WHERE t = ?1"
+				     " AND kind = 'check'",
+	[P2P_SQL_CONFLICT_CHECK] = "SELECT id FROM main.p2p_conflict WHERE t = ?1 AND k = ?2"
+				   " AND kind = 'check'",
+	[P2P_SQL_CONFLICT_MENDED] = "DELETE FROM main.p2p_conflict WHERE t = ?1 AND k = ?2"
+				    " AND kind = 'check'",
 	[P2P_SQL_CONFLICT_REGAINED] = "DELETE FROM main.p2p_conflict WHERE kind = 'number'"
 				      " AND t = ?1 AND k = ?2 AND number = ?3",
 	[P2P_SQL_CONFLICT_TRIM] = "DELETE FROM main.p2p_conflict WHERE id <="

@@ -52,14 +52,15 @@ static const char sql_setup[] =
 	" t INTEGER NOT NULL, name TEXT NOT NULL, k BLOB NOT NULL, \"row\" TEXT NOT NULL,"
 	" kept TEXT NOT NULL, lost TEXT NOT NULL, cells BLOB, origin TEXT NOT NULL,"
 	" lost_ms INTEGER NOT NULL, ms INTEGER NOT NULL, number INTEGER,"
-	" more BLOB);"
+	" more BLOB, reason TEXT);"
 	"CREATE INDEX main.p2p_conflict_row ON p2p_conflict(t, k);"
 	"CREATE VIEW main.p2p_conflicts AS SELECT id, kind, name AS \"table\", \"row\", kept, lost,"
-	" origin, strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch') AS time"
+	" origin, strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch') AS time, reason"
 	" FROM p2p_conflict UNION ALL SELECT NULL,"
-	" CASE reason WHEN 'unique' THEN 'unique' WHEN 'fk' THEN 'foreign_key' ELSE 'check' END,"
+	" CASE reason WHEN 'fk' THEN 'foreign_key' WHEN 'not null' THEN 'not_null'"
+	" ELSE 'unique' END,"
 	" (SELECT name FROM p2p_table WHERE number = t), \"row\", '{}', lost, origin,"
-	" strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch')"
+	" strftime('%Y-%m-%dT%H:%M:%fZ', lost_ms / 1000.0, 'unixepoch'), NULL"
 	" FROM p2p_parked WHERE \"row\" NOT NULL ORDER BY 1 DESC;";
 
 /* --- making ----------------------------------------------------------------------------------- */

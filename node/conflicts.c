@@ -28,6 +28,8 @@ static int entry_json(void *ctx, const struct p2p_conflict *conflict)
 	put_object(json, "lost", conflict->lost);
 	p2p_json_put_string(json, "origin", conflict->origin);
 	p2p_json_put_string(json, "time", conflict->time);
+	if (conflict->reason[0])
+		p2p_json_put_string(json, "reason", conflict->reason);
 	p2p_json_end_object(json);
 	return p2p_buf_error(json->out);
 }
@@ -64,6 +66,10 @@ static int entry_text(void *ctx, const struct p2p_conflict *conflict)
 	put_text(out, conflict->table);
 	put_text(out, " ");
 	put_text(out, conflict->row);
+	if (conflict->reason[0]) {
+		put_text(out, "\n    ");
+		put_text(out, conflict->reason);
+	}
 	put_text(out, "\n    lost ");
 	put_text(out, conflict->lost);
 	put_text(out, "\n    kept ");

@@ -196,6 +196,51 @@ def a_row_that_was_deleted_comes_back_with_what_it_referred_to(world):
     check(rows(one, "SELECT id, list, body FROM task") == [("t", 3, "dig")], rows(one, "SELECT * FROM task"))
 
 
+SPANS = """CREATE TABLE span(id INTEGER PRIMARY KEY, low INTEGER, high INTEGER, note TEXT, wide AS (high - low),
+ CONSTRAINT in_order CHECK (low <= high), CHECK (note <> 'never'));
+INSERT INTO span(low, high) VALUES (1, 10), (1, 10), (1, 10);"""
+
+
+def a_row_that_breaks_a_check_as_it_was_merged_is_shown_and_listed(world):
+    one, two, shared = pair_of(world, SPANS)
+    one.execute("UPDATE span SET low = 8 WHERE id < 3")
+    two.execute("UPDATE span SET high = 5 WHERE id < 3")
+    two.execute("UPDATE span SET high = 6, note = 'fine' WHERE id = 3")
+    meet(world, shared)
+    for db, conn in ("a.db", one), ("b.db", two):
+        check(rows(conn, "SELECT id, low, high FROM span") == [(1, 8, 5), (2, 8, 5), (3, 1, 6)], rows(conn, "SELECT * FROM span"))
+        found = conflicts(world, db)
+        check([(c["kind"], c["table"], c["row"]["id"]) for c in found] == [("check", "span", 2), ("check", "span", 1)], "%s: %s" % (db, found))
+        check(found[0]["kept"] == {"id": 2, "low": 8, "high": 5, "note": None} and found[0]["lost"] == {}, found)
+        check("in_order" in found[0]["reason"], found)
+        check("CHECK" in rows(conn, "PRAGMA integrity_check")[0][0], "it is broken")
+        check(rows(conn, "SELECT kind, reason FROM p2p_conflicts WHERE json_extract(\"row\", '$.id') = 1")
+              == [("check", found[0]["reason"])], "the view")
+    _out, err = world.run("conflicts", "a.db", "--restore", str(conflicts(world, "a.db")[0]["id"]), code=5)
+    check("nothing of the row was lost" in err, err)
+    out, _err = world.run("conflicts", "a.db")
+    check("CHECK constraint failed: in_order" in out, out)
+    # what does not concern the constraint changes nothing, whoever writes it
+    ids = {db: [c["id"] for c in conflicts(world, db)] for db in ("a.db", "b.db")}
+    one.execute("PRAGMA ignore_check_constraints = ON")
+    one.execute("UPDATE span SET note = 'of a' WHERE id = 2")
+    one.execute("UPDATE span SET note = 'mine' WHERE id = 3")
+    world.run("wait", "a.db")
+    world.run("wait", "b.db")
+    check({db: [c["id"] for c in conflicts(world, db)] for db in ("a.db", "b.db")} == ids, "listed as they were")
+    check(conflicts(world, "b.db")[0]["kept"]["note"] == "of a", conflicts(world, "b.db"))
+    # mended by one, deleted by another
+    one.execute("UPDATE span SET high = 9 WHERE id = 2")
+    world.run("wait", "a.db")
+    two.execute("DELETE FROM span WHERE id = 1")
+    world.run("wait", "b.db")
+    world.run("wait", "a.db")
+    for db, conn in ("a.db", one), ("b.db", two):
+        check(conflicts(world, db) == [], "%s: %s" % (db, conflicts(world, db)))
+        check(rows(conn, "PRAGMA integrity_check") == [("ok",)], "%s is whole" % db)
+        world.run("verify", db)
+
+
 def until_numbered(world, conn):
     """The number that the row of b was given for good."""
     for _i in range(100):
@@ -217,4 +262,5 @@ main([
     a_number_that_was_lost_is_listed_and_stays_what_it_is,
     a_reference_that_lost_is_listed_and_comes_back,
     a_row_that_was_deleted_comes_back_with_what_it_referred_to,
+    a_row_that_breaks_a_check_as_it_was_merged_is_shown_and_listed,
 ])
