@@ -4,11 +4,12 @@
  * Any loose cell makes the whole key loose. Of a row that is changed, the cells that were written
  * say it; where none was (its parent went), or none can (they are part of the key, which the
  * identity says), the first column that is no reference is said again, a key column with the value
- * that it has. */
+ * that it has. And where a write gives the key a parent, what was loose of it is said again. */
 #include <sqlite3.h>
 #include <string.h>
 
 #include "crdt/capture_private.h"
+#include "crdt/store_refs.h"
 #include "proto/mem.h"
 
 #define SQL_BYTES_MAX (16u * 1024 * 1024)
@@ -172,6 +173,45 @@ static void key_say(struct p2p_capture *capture, const struct p2p_table *table,
 	p2p_capture_cell_turn(capture, row, table->columns[mark].slot, ordinal);
 }
 
+static int column_loose(struct p2p_capture *capture, const struct p2p_table *table,
+			const struct p2p_overlay_row *row, uint32_t slot, bool *out)
+{
+	struct p2p_rowref ref = {table, row->key, row->key_len};
+	uint32_t parent;
+	int rc;
+
+	*out = row->refs && row->refs[slot] == P2P_OVERLAY_REF_LOOSE;
+	if ((row->refs && row->refs[slot] != P2P_OVERLAY_REF_NONE) || !row->in_file ||
+	    row->new_life)
+		return 0;
+	rc = p2p_store_ref_get(capture->config.store, &ref, slot, &parent, &capture->bytes);
+	*out = rc == 0 && !parent;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+/* A column of it was written, and now it has a parent: what is loose of it is said again. */
+static int foreign_tighten(struct p2p_capture *capture, const struct p2p_table *table,
+			   const struct p2p_foreign *foreign, struct p2p_overlay_row *row,
+			   p2p_ordinal ordinal)
+{
+	bool written = false, loose;
+	uint32_t i, slot;
+	int rc = 0;
+
+	for (i = 0; i < foreign->count; i++)
+		written |= row->ordinals[table->columns[foreign->columns[i]].slot] == ordinal;
+	for (i = 0; i < foreign->count && written && !rc; i++) {
+		slot = table->columns[foreign->columns[i]].slot;
+		if (table->columns[foreign->columns[i]].reference != P2P_REFERENCE_NONE ||
+		    row->ordinals[slot])
+			continue;
+		rc = column_loose(capture, table, row, slot, &loose);
+		if (!rc && loose)
+			p2p_capture_cell_turn(capture, row, slot, ordinal);
+	}
+	return rc;
+}
+
 int p2p_capture_values(struct p2p_capture *capture, struct p2p_table *table,
 		       struct p2p_overlay_row *row, p2p_ordinal ordinal, sqlite3_stmt *stmt)
 {
@@ -190,6 +230,8 @@ int p2p_capture_values(struct p2p_capture *capture, struct p2p_table *table,
 		if (rc || !whole)
 			continue;
 		rc = parent_there(capture, table, i, values, &there);
+		if (!rc && there && foreign->count > 1)
+			rc = foreign_tighten(capture, table, foreign, row, ordinal);
 		if (rc || there)
 			continue;
 		for (j = 0; j < foreign->count; j++)

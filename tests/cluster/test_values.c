@@ -175,6 +175,33 @@ static void what_meets_a_delete_waits_for_its_parent(void **state)
 	end();
 }
 
+/* One column of two is written, and the other was what said that the key dangles. */
+static void a_key_that_finds_its_parent_constrains_again(void **state)
+{
+	(void)state;
+	begin(4);
+	cluster_sql(&cluster, 0, "INSERT INTO two VALUES('5', 'none', 1)");
+	meet();
+	cluster_sql(&cluster, 1, "UPDATE two SET a = 'p' WHERE id = '5'");
+	meet();
+	part();
+	cluster_sql(&cluster, 0,
+		    "DELETE FROM two WHERE a = 'p' AND b = 1; DELETE FROM pair WHERE a = 'p'");
+	cluster_sql(&cluster, 2, "INSERT INTO two VALUES('6', 'p', 1)");
+	meet();
+	expect_all("SELECT (SELECT group_concat(id) FROM two), (SELECT count(*) FROM p2p_parked)",
+		   "|'2,3'|1\n");
+	/* of a row that nobody deletes */
+	cluster_sql(&cluster, 0, "INSERT INTO two VALUES('7', 'none', 2)");
+	meet();
+	part();
+	cluster_sql(&cluster, 1, "UPDATE two SET a = 'q' WHERE id = '7'");
+	cluster_sql(&cluster, 2, "DELETE FROM two WHERE a = 'q'; DELETE FROM pair WHERE a = 'q'");
+	meet();
+	expect_all("SELECT count(*) FROM p2p_parked", "|2\n");
+	end();
+}
+
 /* Frozen, and the file does not have it: it comes back from the log. */
 static void a_kill_forgets_nothing_of_it(void **state)
 {
@@ -206,6 +233,7 @@ int main(void)
 		cmocka_unit_test(what_dangles_where_it_was_written_is_shown_everywhere),
 		cmocka_unit_test(who_loses_its_parent_where_nobody_asks_stays),
 		cmocka_unit_test(what_meets_a_delete_waits_for_its_parent),
+		cmocka_unit_test(a_key_that_finds_its_parent_constrains_again),
 		cmocka_unit_test(a_kill_forgets_nothing_of_it),
 	};
 
