@@ -11,6 +11,9 @@
 #include <cmocka.h>
 
 #include "tests/support/cluster.h"
+#include "tests/support/memfault.h"
+
+#define FAULTS_MAX 100000
 
 static struct cluster cluster;
 
@@ -408,6 +411,27 @@ static void a_long_transaction_is_yielded_to_as_well(void **state)
 	expect_kept("SELECT t.id, u, count(*) FROM t, big", "|'d'|1|70\n");
 }
 
+/* A freeze that fails half-way, at each place in turn, is done again later. */
+static void memory_that_runs_out_keeps_no_yield_back(void **state)
+{
+	uint64_t nth, failed = 1;
+	int rc = P2P_ENOMEM;
+
+	(void)state;
+	b_waits_for_a_slot(16);
+	cluster_sql(&cluster, 0, "INSERT INTO slot VALUES('c', 'MINE', 2, 'door')");
+	cluster_sql(&cluster, 0, "DELETE FROM slot WHERE name = 'a'");
+	for (nth = 0; failed && nth < FAULTS_MAX; nth++) {
+		memfault_arm(nth, nth % 2);
+		rc = p2p_replica_freeze(cluster.nodes[0].replica, NULL);
+		failed = memfault_disarm();
+		assert_true(rc == 0 || rc == P2P_ENOMEM);
+	}
+	assert_int_equal(rc, 0);
+	assert_true(nth > 100 && nth < FAULTS_MAX);
+	expect_kept("SELECT name FROM slot", "|'c'\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -427,7 +451,9 @@ int main(void)
 		cmocka_unit_test(a_row_that_waits_claims_the_number_that_its_parent_gets),
 		cmocka_unit_test(a_default_that_waits_is_shown_by_nobody),
 		cmocka_unit_test(a_long_transaction_is_yielded_to_as_well),
+		cmocka_unit_test(memory_that_runs_out_keeps_no_yield_back),
 	};
 
+	memfault_install(true);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
