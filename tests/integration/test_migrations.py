@@ -267,6 +267,8 @@ def whatever_befalls_their_nodes(world, seed):
 def same(world, apps):
     for name, app in zip(NAMES, apps):
         nothing_waits(world, name, app)
+        said = rows(app.conn, "PRAGMA integrity_check")
+        check(said == [("ok",)], "integrity_check of %s: %s" % (name, said[:3]))
         world.run("verify", name)
     world.level(*NAMES)
     tables = live(world, "a.db")
