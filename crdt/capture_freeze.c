@@ -146,7 +146,7 @@ static int record_cells(struct p2p_capture *capture, struct p2p_table *table,
 		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
 			continue;
 		at++;
-		if (slot == UINT32_MAX || row->ordinals[slot] != item->ordinal)
+		if (slot >= row->state.cell_count || row->ordinals[slot] != item->ordinal)
 			continue;
 		if (capture_is_number(table, i) && row->identity.kind == P2P_IDENTITY_NUMBER &&
 		    row->number == row->identity.number)

@@ -152,7 +152,7 @@ static int child_loosen(void *ctx, struct p2p_table *table, const struct p2p_val
 		return rc == P2P_ENOENT || rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
 	row = p2p_overlay_find(&capture->overlay, table->number, capture->key.data,
 			       capture->key.len);
-	if (row && row->ordinals && row->ordinals[slot])
+	if (row && row->ordinals && slot < row->state.cell_count && row->ordinals[slot])
 		return 0; /* said at the freeze anyway */
 	rc = cell_is_exception(capture, table, row, slot, &is);
 	if (rc || is)

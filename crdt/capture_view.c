@@ -278,7 +278,7 @@ static int ref_take(void *ctx, const struct p2p_store_ref *ref)
 	uint32_t i;
 
 	if (!ref->parent || (row && row->refs && row->refs[ref->slot] != P2P_OVERLAY_REF_NONE) ||
-	    (row && row->ordinals && row->ordinals[ref->slot]))
+	    (row && row->ordinals && ref->slot < row->state.cell_count && row->ordinals[ref->slot]))
 		return 0;
 	for (i = 0; i < view->table->column_count; i++)
 		if (view->table->columns[i].slot == ref->slot)

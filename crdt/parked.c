@@ -57,6 +57,7 @@ static void cells_keep_written(struct p2p_rowwork *work, struct p2p_target *targ
 	const struct p2p_table *table = target->table;
 	uint32_t i;
 
+	p2p_require(work->state.cell_count >= table->slot_count);
 	for (i = 0; i < table->column_count; i++) {
 		uint32_t slot = table->columns[i].slot;
 

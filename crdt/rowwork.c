@@ -49,8 +49,11 @@ static int rowwork_fetch(struct p2p_rowwork *work, struct p2p_target *target)
 		work->state.stamp = 0;
 		work->state.replica = 0;
 		work->state.cell_count = 0; /* the memory is used again */
-		rc = 0;
+		return 0;
 	}
+	/* columns may have come since the row was last written */
+	if (!rc && p2p_rowstate_alive(&work->state))
+		rc = p2p_rowstate_resize(&work->state, target->table->slot_count);
 	return rc;
 }
 
@@ -194,6 +197,7 @@ int p2p_rowwork_hashes(struct p2p_rowwork *work, struct p2p_target *target,
 	uint32_t i;
 	int rc = 0;
 
+	p2p_require(work->state.cell_count >= table->slot_count);
 	for (i = 0; i < table->column_count && !read; i++) {
 		if (table->columns[i].slot == UINT32_MAX || column_is_number(table, i))
 			continue;

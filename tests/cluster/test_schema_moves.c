@@ -173,6 +173,48 @@ static void the_last_column_that_is_put_in_again_with_another_default(void **sta
 	expect_all("SELECT a, b, c FROM t ORDER BY a", "|'x'|1|'one'\n|'y'|2|2\n");
 }
 
+#define GROW_MANY \
+	"ALTER TABLE u ADD COLUMN c; ALTER TABLE u ADD COLUMN d; ALTER TABLE u ADD COLUMN e"
+
+/* What is known of a row has no place for columns that came since it was last written: the plan
+ * that kept it out read and wrote behind it, and what stood there was damaged, as far as pages of
+ * the file. */
+static void a_row_older_than_its_columns_is_kept_out_and_comes_back(void **state)
+{
+	(void)state;
+	cluster_sql(&cluster, 0, "CREATE TABLE u(a TEXT PRIMARY KEY, b UNIQUE)");
+	cluster_sql(&cluster, 1, "CREATE TABLE u(a TEXT PRIMARY KEY, b UNIQUE)");
+	assert_int_equal(p2p_replica_enable(cluster.nodes[0].replica, NULL, 0, NULL, 0, NULL), 0);
+	assert_true(cluster_settle(&cluster, 5000));
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 1, "INSERT INTO u VALUES('first', 1)");
+	assert_int_equal(p2p_replica_freeze(cluster.nodes[1].replica, NULL), 0);
+	cluster_run(&cluster, 100);
+	cluster_sql(&cluster, 0, "INSERT INTO u VALUES('second', 1)");
+	assert_int_equal(p2p_replica_freeze(cluster.nodes[0].replica, NULL), 0);
+	cluster_run(&cluster, 3000);
+	cluster_sql(&cluster, 0, GROW_MANY);
+	cluster_sql(&cluster, 1, GROW_MANY);
+	cluster_connect(&cluster, 0, 1);
+	expect_all("SELECT * FROM u", "|'first'|1|NULL|NULL|NULL\n");
+	cluster_sql(&cluster, 1, "DELETE FROM u");
+	expect_all("SELECT * FROM u", "|'second'|1|NULL|NULL|NULL\n");
+}
+
+/* Captured, and not frozen yet. */
+static void a_change_older_than_its_columns_is_frozen(void **state)
+{
+	(void)state;
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0, "UPDATE t SET b = 5 WHERE a = 'x'");
+	cluster_run(&cluster, 100);
+	cluster_sql(&cluster, 0, GROW);
+	cluster_sql(&cluster, 1, GROW);
+	cluster_run(&cluster, 100);
+	cluster_connect(&cluster, 0, 1);
+	expect_all("SELECT * FROM t ORDER BY a", "|'x'|5|1|NULL\n|'y'|2|2|NULL\n");
+}
+
 /* Between the seal and the lock in which others' changes are merged: the merge failed, which a
  * person was told of. */
 static void a_column_that_goes_just_before_the_lock(void **state)
@@ -268,6 +310,8 @@ int main(void)
 		CASE(a_column_that_comes_just_before_the_snapshot),
 		CASE(a_column_that_is_put_in_again_just_before_the_snapshot),
 		CASE(the_last_column_that_is_put_in_again_with_another_default),
+		CASE(a_row_older_than_its_columns_is_kept_out_and_comes_back),
+		CASE(a_change_older_than_its_columns_is_frozen),
 		CASE(a_column_that_goes_just_before_the_lock),
 		CASE(a_rebuilt_table_at_every_lock),
 		CASE(a_rebuilt_table_is_compared_although_the_first_try_failed),
