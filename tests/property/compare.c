@@ -6,9 +6,32 @@
 #include <string.h>
 
 #include "crdt/apptable.h"
+#include "crdt/unique.h"
 #include "proto/check.h"
 
 #define TABLES_MAX 16
+
+void compare_constraints(struct p2p_store *store, struct twin_table *twin)
+{
+	struct p2p_table *table = p2p_store_table_by_name(store, twin->name);
+	struct p2p_uniques uniques;
+	struct p2p_apptable app;
+	size_t u, i, c;
+
+	p2p_require(table && p2p_apptable_init(&app, store, table) == 0 &&
+		    p2p_uniques_init(&uniques, &app) == 0);
+	for (u = 0; u < TWIN_UNIQUES_MAX; u++)
+		for (i = 0; i < uniques.count; i++) {
+			uint32_t columns = 0;
+
+			for (c = 0; c < uniques.items[i].count; c++)
+				columns |= 1u << uniques.items[i].columns[c];
+			if (columns == (twin->uniques[u].columns | twin->uniques[u].clocks))
+				twin->uniques[u].id = uniques.items[i].id;
+		}
+	p2p_uniques_deinit(&uniques);
+	p2p_apptable_deinit(&app);
+}
 
 static bool clock_is(struct p2p_store *store, uint64_t stamp, uint32_t replica,
 		     const struct p2p_clock *clock)

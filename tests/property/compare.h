@@ -15,6 +15,8 @@ struct compare_keys {
 	size_t count;
 };
 
+/* The ids of a table's UNIQUE constraints, as yields name them. It is found by its name. */
+void compare_constraints(struct p2p_store *store, struct twin_table *twin);
 /* The store, outside of a transaction, holds what the projected twin says: NULL, or what differs,
  * static. Tables are found by the names of the twin's. Adds to counts. */
 const char *compare_with_twin(struct p2p_store *store, const struct twin *twin,

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "crdt/unique.h"
 #include "proto/check.h"
 #include "tests/property/sheet.h"
 
@@ -20,34 +19,12 @@ void product_init(struct product *product, struct kit_mesh *mesh)
 		kit_node_init(&product->nodes[i], mesh, sheet_sql);
 }
 
-void product_table_constraints(struct p2p_store *store, struct twin_table *twin)
-{
-	struct p2p_table *table = p2p_store_table_by_name(store, twin->name);
-	struct p2p_uniques uniques;
-	struct p2p_apptable app;
-	size_t u, i, c;
-
-	p2p_require(table && p2p_apptable_init(&app, store, table) == 0 &&
-		    p2p_uniques_init(&uniques, &app) == 0);
-	for (u = 0; u < TWIN_UNIQUES_MAX; u++)
-		for (i = 0; i < uniques.count; i++) {
-			uint32_t columns = 0;
-
-			for (c = 0; c < uniques.items[i].count; c++)
-				columns |= 1u << uniques.items[i].columns[c];
-			if (columns == (twin->uniques[u].columns | twin->uniques[u].clocks))
-				twin->uniques[u].id = uniques.items[i].id;
-		}
-	p2p_uniques_deinit(&uniques);
-	p2p_apptable_deinit(&app);
-}
-
 void product_constraints(struct product *product, struct twin_table *tables)
 {
 	size_t t;
 
 	for (t = 0; t < SHEET_TABLES; t++)
-		product_table_constraints(product->nodes[0].store, &tables[t]);
+		compare_constraints(product->nodes[0].store, &tables[t]);
 }
 
 void product_deinit(struct product *product)

@@ -18,8 +18,6 @@ void product_init(struct product *product, struct kit_mesh *mesh);
 void product_deinit(struct product *product);
 /* The ids of UNIQUE constraints, as yields name them. */
 void product_constraints(struct product *product, struct twin_table *tables);
-/* Of one table, which is found by its name. */
-void product_table_constraints(struct p2p_store *store, struct twin_table *twin);
 /* All rows and states go. */
 void product_clear(struct product *product);
 void product_deliver(struct product *product, uint32_t node, struct kit_change *change);

@@ -619,7 +619,7 @@ static void tables_init(struct p2p_store *store)
 	for (t = 0; t < SHEET_TABLES; t++) {
 		tables[t].id = p2p_store_table_by_name(store, tables[t].name)->id;
 		tables[t].counters = 0;
-		product_table_constraints(store, &tables[t]);
+		compare_constraints(store, &tables[t]);
 	}
 }
 

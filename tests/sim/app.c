@@ -45,7 +45,8 @@ void sim_app_open(struct sim_host *host)
 	    sqlite3_busy_timeout(host->app, 100) != SQLITE_OK ||
 	    /* many applications never turn them on */
 	    sqlite3_exec(host->app,
-			 host->index % 3 ? "PRAGMA foreign_keys = ON" : "PRAGMA foreign_keys = OFF",
+			 host->index % 3 || host->sim->plan.enforced ? "PRAGMA foreign_keys = ON"
+								     : "PRAGMA foreign_keys = OFF",
 			 NULL, NULL, NULL) != SQLITE_OK) {
 		/* a disk that fails: the next write tries again */
 		(void)sqlite3_close(host->app);

@@ -550,6 +550,27 @@ void sim_check_explain(struct sim *sim)
 	}
 }
 
+/* Every reference finds its row, unless an application left one that does not. */
+static void check_references(struct sim_host *host)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc;
+
+	if (!host->sim->plan.enforced)
+		return;
+	rc = sqlite3_prepare_v2(host->app, "PRAGMA foreign_key_check", -1, &stmt, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		sim_fail(host->sim, "host %zu: row %lld of %s refers to none of %s", host->index,
+			 (long long)sqlite3_column_int64(stmt, 1), sqlite3_column_text(stmt, 0),
+			 sqlite3_column_text(stmt, 2));
+	if (rc != SQLITE_DONE)
+		sim_fail(host->sim, "host %zu: foreign_key_check: %s", host->index,
+			 sqlite3_errmsg(host->app));
+	(void)sqlite3_finalize(stmt);
+}
+
 static void check_integrity(struct sim_host *host)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -562,6 +583,7 @@ static void check_integrity(struct sim_host *host)
 		sim_fail(host->sim, "host %zu: integrity_check: %s", host->index,
 			 text ? text : sqlite3_errmsg(host->app));
 	(void)sqlite3_finalize(stmt);
+	check_references(host);
 }
 
 static void check_verify(struct sim_host *host)

@@ -41,7 +41,7 @@ static void history_tables(struct history *history)
 		struct twin_table *table = &history->tables[i];
 
 		table->id = p2p_store_table_by_name(store, table->name)->id;
-		table->counters = 0; /* none is named when the mesh is made */
+		compare_constraints(store, table);
 		for (f = 0; i >= SIM_TABLES && f < TWIN_FOREIGN_MAX; f++)
 			table->foreign[f].parent += SIM_TABLES;
 	}

@@ -244,6 +244,16 @@ bool sim_host_start(struct sim_host *host)
 	return true;
 }
 
+static void name_counter(struct sim_host *host)
+{
+	static const char *const counter[] = {"ware.qty"};
+	struct p2p_enable wish = {.counters = counter, .counter_count = 1};
+	struct p2p_error err = {0};
+
+	if (p2p_replica_enable_as(host->node->replica, &wish, &err))
+		sim_fail(host->sim, "a counter: %s", err.msg);
+}
+
 void sim_host_found(struct sim_host *host)
 {
 	struct sim *sim = host->sim;
@@ -258,6 +268,10 @@ void sim_host_found(struct sim_host *host)
 	if (!host_open(host))
 		sim_fail(sim, "the first host cannot open");
 	rc = p2p_node_share(host->node, NULL, 0, NULL, 0, error, sizeof(error));
+	if (!rc && sim->plan.constraints)
+		name_counter(host);
+	if (!rc && sim->plan.constraints)
+		name_counter(host);
 	if (!rc)
 		rc = p2p_node_start(host->node, error, sizeof(error));
 	if (!rc)

@@ -24,6 +24,7 @@ void sim_stats_add(struct sim_stats *sum, const struct sim_stats *one)
 	sum->rows += one->rows;
 	sum->twin_rows += one->twin_rows;
 	sum->operations += one->operations;
+	sum->constrained += one->constrained;
 	sum->looks += one->looks;
 	for (i = 0; i < SIM_CODES; i++)
 		sum->refused[i] += one->refused[i];
@@ -60,24 +61,24 @@ static void write_figures(const struct sim_stats *sum, uint64_t seeds, uint64_t 
 	(void)fprintf(
 		file,
 		"{\"title\": \"Simulator\", \"command\": \"build/tests/sim/sim --count N --jobs "
-		"J\", \"figures\": [[\"seeds\", %llu], [\"seeds that failed\", %llu], [\"seconds\", "
+		"J\", \"figures\": [[\"seeds\", %llu], [\"seeds with references, constraints and a "
+		"counter\", %llu], [\"seeds that failed\", %llu], [\"seconds\", "
 		"%.0f], [\"seeds a second\", %.1f], [\"hours of virtual time\", %.0f], "
 		"[\"commits of applications\", %llu], [\"operations of disks\", %llu], [\"bytes on "
 		"links\", %llu], [\"starts of nodes\", %llu], [\"safety checks of a host\", %llu], "
 		"[\"rows compared with the twin\", %llu], [\"faults\", %llu]",
-		(unsigned long long)seeds, (unsigned long long)failed, seconds,
-		(double)seeds / seconds, (double)sum->virtual_ms / 3600000.0,
-		(unsigned long long)sum->commits, (unsigned long long)sum->operations,
-		(unsigned long long)sum->bytes, (unsigned long long)sum->starts,
-		(unsigned long long)sum->checks, (unsigned long long)sum->twin_rows,
-		(unsigned long long)fault_sum(sum));
+		(unsigned long long)seeds, (unsigned long long)sum->constrained,
+		(unsigned long long)failed, seconds, (double)seeds / seconds,
+		(double)sum->virtual_ms / 3600000.0, (unsigned long long)sum->commits,
+		(unsigned long long)sum->operations, (unsigned long long)sum->bytes,
+		(unsigned long long)sum->starts, (unsigned long long)sum->checks,
+		(unsigned long long)sum->twin_rows, (unsigned long long)fault_sum(sum));
 	for (i = 0; i < SIM_FAULT_COUNT; i++)
 		(void)fprintf(file, ", [\"faults: %s\", %llu]", sim_fault_name((enum sim_fault)i),
 			      (unsigned long long)sum->faults[i]);
 	(void)fprintf(
 		file,
-		"], \"not_tested\": [\"schema changes, foreign keys and counters are not in the "
-		"simulator's schemas yet\", \"renames and permissions of files; a disk that tells "
+		"], \"not_tested\": [\"schema changes are not in the simulator\", \"renames and permissions of files; a disk that tells "
 		"lies about what it synced\"]}\n");
 	if (fclose(file) != 0)
 		perror(path);
@@ -87,11 +88,12 @@ void sim_report(const struct sim_stats *sum, uint64_t seeds, uint64_t failed, do
 {
 	size_t i;
 
-	(void)printf("%llu seeds in %.1f s (%.1f/s): %.1f h of virtual time, %llu commits (%llu "
-		     "failed), %llu faults\n",
-		     (unsigned long long)seeds, seconds, (double)seeds / seconds,
-		     (double)sum->virtual_ms / 3600000.0, (unsigned long long)sum->commits,
-		     (unsigned long long)sum->failed_commits, (unsigned long long)fault_sum(sum));
+	(void)printf("%llu seeds (%llu with constraints) in %.1f s (%.1f/s): %.1f h of virtual "
+		     "time, %llu commits (%llu failed), %llu faults\n",
+		     (unsigned long long)seeds, (unsigned long long)sum->constrained, seconds,
+		     (double)seeds / seconds, (double)sum->virtual_ms / 3600000.0,
+		     (unsigned long long)sum->commits, (unsigned long long)sum->failed_commits,
+		     (unsigned long long)fault_sum(sum));
 	(void)printf("%llu joins, %llu starts, %llu connections, %llu datagrams, %llu bytes on "
 		     "links, %llu operations of disks; %llu checks, %llu changesets, %llu rows, "
 		     "%llu rows of the twin; level at most %llu ms after the last fault\n",

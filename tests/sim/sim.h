@@ -144,7 +144,8 @@ struct sim_plan {
 	uint32_t herds;	    /* so many of 16 writes come from all hosts in the same millisecond */
 	uint32_t big_texts; /* so many of 16 transactions have a value of many segments */
 	bool hostile;	    /* one more host joins, and turns on the others */
-	bool constraints;   /* tables with references and constraints, too: property/sheet.h */
+	bool constraints;   /* tables with references, constraints and a counter: property/sheet.h */
+	bool enforced;	    /* no application leaves foreign_keys off */
 };
 
 /* Faults at exact places: loops.c. Numbers count from 1; 0: never. */
@@ -166,7 +167,7 @@ struct sim_stats {
 	uint64_t faults[SIM_FAULT_COUNT];
 	uint64_t commits, failed_commits, joins, starts, dials, links, datagrams, bytes;
 	uint64_t virtual_ms, checks, changesets, rows, twin_rows;
-	uint64_t heal_ms_max, memory_max, operations, looks;
+	uint64_t heal_ms_max, memory_max, operations, looks, constrained;
 	uint64_t refused[SIM_CODES]; /* verbs of the user's that failed, by -code; loops.c */
 };
 

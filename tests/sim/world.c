@@ -13,6 +13,27 @@
 
 struct sim *sim_running;
 
+/* What applications see of their files, for whoever looks for the fault. */
+static void keep_files(const struct sim *sim, const char *folder)
+{
+	char path[512];
+	sqlite3_int64 size;
+	unsigned char *data;
+	FILE *file;
+	size_t i;
+
+	for (i = 0; i < sim->count; i++) {
+		data = sqlite3_serialize(sim->hosts[i].app, "main", &size, 0);
+		(void)snprintf(path, sizeof(path), "%s/%llu-%zu.db", folder,
+			       (unsigned long long)sim->seed, i);
+		file = data ? fopen(path, "w") : NULL;
+		if (!file || fwrite(data, 1, (size_t)size, file) != (size_t)size ||
+		    fclose(file) != 0)
+			(void)fprintf(stderr, "sim: %s is not written\n", path);
+		sqlite3_free(data);
+	}
+}
+
 _Noreturn void sim_fail(struct sim *sim, const char *format, ...)
 {
 	va_list args;
@@ -24,6 +45,8 @@ _Noreturn void sim_fail(struct sim *sim, const char *format, ...)
 	(void)vfprintf(stderr, format, args);
 	va_end(args);
 	(void)fprintf(stderr, "\nrepeat it with: %s\n", sim->repeat);
+	if (getenv("P2P_SIM_KEEP"))
+		keep_files(sim, getenv("P2P_SIM_KEEP"));
 	abort();
 }
 
