@@ -197,6 +197,11 @@ static int merge_error(struct p2p_merge *merge, struct p2p_error *err, int rc, c
 	return p2p_error_set(err, rc, "%s: %s", what, p2p_strerror(rc));
 }
 
+void p2p_merge_doubt(struct p2p_merge *merge, bool doubt)
+{
+	merge->settle.doubt = doubt;
+}
+
 int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *source,
 		    struct p2p_merge_counts *counts, struct p2p_error *err)
 {

@@ -59,6 +59,9 @@ struct p2p_merge_source {
 	int (*next)(void *ctx, const uint8_t **out_data, size_t *out_len);
 	bool again; /* it was merged before, as far as it could be: the vector stays */
 };
+/* Rows may have gone from their tables unnoticed: applying and finishing are P2P_ECORRUPT where
+ * another row would refer to one, and the caller looks for such rows. */
+void p2p_merge_doubt(struct p2p_merge *merge, bool doubt);
 int p2p_merge_apply(struct p2p_merge *merge, const struct p2p_merge_source *source,
 		    struct p2p_merge_counts *counts, struct p2p_error *err) P2P_MUST_CHECK;
 /* A number of a table may have another holder now (also from p2p_capture_fold()): projected by

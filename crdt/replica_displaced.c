@@ -50,21 +50,32 @@ static int look(struct p2p_replica *replica, struct p2p_look *place, struct p2p_
 	return rc;
 }
 
-static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
-			   struct p2p_error *err)
+/* Without a fold before it: what is to be projected may need to know of these rows first. */
+static int journal_write(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
+			 struct p2p_error *err)
 {
 	const struct p2p_missing slice = {.journal = true, .limit = limit};
-	bool due = replica->displaced_due; /* the seal below tells of nothing new */
 	uint64_t rows;
-	int rc = p2p_replica_begin_fold(replica, 0, err);
+	int rc = p2p_store_begin_write(replica->store, 0, err);
 
 	if (rc)
 		return rc;
 	rc = look(replica, place, slice, &rows);
+	if (!rc)
+		rc = p2p_store_commit(replica->store, err);
 	if (rc)
-		p2p_replica_abort_fold(replica);
-	else
-		rc = p2p_replica_end_fold(replica, err);
+		p2p_store_rollback(replica->store);
+	return rc;
+}
+
+static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
+			   struct p2p_error *err)
+{
+	bool due = replica->displaced_due; /* the seal below tells of nothing new */
+	int rc = p2p_replica_in_question(replica) ? P2P_EBUSY : 0;
+
+	if (!rc)
+		rc = journal_write(replica, place, limit, err);
 	if (!rc)
 		rc = p2p_replica_seal(replica, NULL, err);
 	replica->displaced_due = due;

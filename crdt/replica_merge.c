@@ -359,10 +359,12 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		return 0;
 	}
 	rc = p2p_replica_begin_fold(replica, 0, err);
+	p2p_merge_doubt(replica->merge, p2p_replica_looking(replica));
 	if (!rc && replica->more)
 		p2p_replica_abort_fold(replica);
 	else if (!rc)
 		rc = merge_group(&m, beside, err);
+	p2p_merge_doubt(replica->merge, false);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;

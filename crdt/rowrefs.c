@@ -199,9 +199,20 @@ static int key_ready(struct p2p_rowwork *work, struct p2p_target *target, bool *
 			*out = false;
 			rc = 0;
 		}
+		if (!rc && *out)
+			rc = p2p_settle_present(target->settle, row.table, number);
 	}
 	p2p_buf_deinit(&key);
 	return rc;
+}
+
+static int parent_present(struct p2p_target *target, uint32_t column, int64_t number)
+{
+	const struct p2p_reference *reference =
+		&target->table->references[target->table->columns[column].reference];
+
+	return p2p_settle_present(target->settle, p2p_refs_parent(&target->settle->refs, reference),
+				  number);
 }
 
 int p2p_rowrefs_ready(struct p2p_rowwork *work, struct p2p_target *target, bool *out)
@@ -219,6 +230,8 @@ int p2p_rowrefs_ready(struct p2p_rowwork *work, struct p2p_target *target, bool 
 			*out = false;
 			return 0;
 		}
+		if (!rc && *out)
+			rc = parent_present(target, i, number);
 		if (!rc && *out)
 			cell_number(work, i, number);
 	}

@@ -65,6 +65,21 @@ void p2p_settle_clear(struct p2p_settle *settle)
 	p2p_buf_reset(&settle->keys);
 }
 
+int p2p_settle_present(struct p2p_settle *settle, const struct p2p_table *table, int64_t number)
+{
+	struct p2p_value key = {.type = P2P_INTEGER, .integer = number};
+	struct p2p_target *target;
+	int rc;
+
+	if (!settle->doubt)
+		return 0;
+	rc = settle->target(settle->ctx, (struct p2p_table *)(uintptr_t)table, &target);
+	if (!rc)
+		rc = p2p_apptable_read(&target->app, &key, &settle->child.stored);
+	p2p_store_row_done(settle->store);
+	return rc == P2P_ENOENT ? P2P_ECORRUPT : rc;
+}
+
 /* --- side tables ------------------------------------------------------------------------------ */
 
 int p2p_settle_gates(struct p2p_target *target)

@@ -40,6 +40,7 @@ struct p2p_settle {
 	struct p2p_buf keys;
 	struct p2p_rowwork work, spare, child;
 	uint32_t spare_table;	   /* that spare was taken up from, for the view */
+	bool doubt;		   /* rows may have gone from their tables unnoticed */
 	struct p2p_follow *follow; /* owned: crdt/follow.h */
 };
 
@@ -47,6 +48,12 @@ int p2p_settle_init(struct p2p_settle *settle, struct p2p_store *store);
 void p2p_settle_deinit(struct p2p_settle *settle);
 /* Forgets what is pending. */
 void p2p_settle_clear(struct p2p_settle *settle);
+
+/* A row that is known to be in its table, under this number: is it? Asked only while rows may have
+ * gone unnoticed (what REPLACE pushes out fires no trigger): nothing may refer to one that has.
+ * P2P_ECORRUPT: no; whoever merges looks for such rows first. */
+int p2p_settle_present(struct p2p_settle *settle, const struct p2p_table *table,
+		       int64_t number) P2P_MUST_CHECK;
 
 /* Finds out once in a transaction which side tables have to do with the table. */
 int p2p_settle_gates(struct p2p_target *target) P2P_MUST_CHECK;

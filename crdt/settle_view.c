@@ -226,6 +226,17 @@ static int view_load(void *ctx, struct p2p_plan *plan, struct p2p_plan_row *row)
 	return rc;
 }
 
+static int present(struct p2p_settle *settle, const struct p2p_table *table,
+		   const struct p2p_plan_ref *ref)
+{
+	struct p2p_rowref row = {table, ref->key, ref->len};
+	int64_t number;
+	bool shown;
+	int rc = p2p_refs_number(&settle->refs, &row, &number, &shown);
+
+	return rc ? rc : p2p_settle_present(settle, table, number);
+}
+
 static int view_shown(void *ctx, const struct p2p_plan_ref *ref, bool *out)
 {
 	struct p2p_settle *settle = ctx;
@@ -238,6 +249,8 @@ static int view_shown(void *ctx, const struct p2p_plan_ref *ref, bool *out)
 		return 0;
 	rc = p2p_store_row_get(settle->store, table, ref->key, ref->len, state, NULL);
 	*out = rc == 0 && p2p_numbers_complete(table, state) && !(state->flags & P2P_ROW_PARKED);
+	if (rc == 0 && *out && settle->doubt && table->lone_number)
+		rc = present(settle, table, ref);
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
