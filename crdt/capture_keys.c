@@ -4,6 +4,7 @@
  * The journal has numbers. Before anything of the scan is captured they still mean what they meant
  * when the application wrote; afterwards they mean what its tables show now. If that is another
  * row, the row of the old identity is gone and there is one of the new. */
+#include <sqlite3.h>
 #include <string.h>
 
 #include "crdt/capture_private.h"
@@ -35,6 +36,14 @@ static int touch_old(struct p2p_capture *capture, const struct p2p_table *table,
 
 	if (!rc)
 		rc = p2p_capture_key_identity(capture, table, values, &capture->key, &lives);
+	if (!rc && !lives && values[0].type == P2P_BLOB) { /* p2p_store_missing() */
+		p2p_buf_reset(&capture->key);
+		p2p_buf_put(&capture->key, values[0].bytes, values[0].len);
+		rc = p2p_buf_error(&capture->key);
+		if (!rc)
+			rc = p2p_capture_lives(capture, table, capture->key.data, capture->key.len,
+					       &lives);
+	}
 	if (rc || !lives)
 		return rc;
 	touched->items[index].old = touched->keys.len;
@@ -82,6 +91,73 @@ static int child_touch(void *ctx, struct p2p_table *table, const struct p2p_valu
 	return p2p_touched_add(&t->capture->touched, &t->touch, t->capture->key.data);
 }
 
+static bool numbers_have(const struct capture_numbers *numbers, int64_t number)
+{
+	size_t i;
+
+	for (i = 0; i < numbers->count; i++)
+		if (numbers->items[i] == number)
+			return true;
+	return false;
+}
+
+/* A row that is known: is one of the numbers in its key, at this place? */
+static int known_row(struct touching *t, struct p2p_table *table, uint32_t pos,
+		     const struct capture_numbers *numbers, struct p2p_overlay_row *row)
+{
+	struct p2p_table *parent = p2p_capture_parent(t->capture, table, table->key[pos]);
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	bool lives = false;
+	int rc = p2p_identity_key_parts(table, row->identity.key, row->identity.key_len, parts);
+
+	if (rc || !parent || !parts[pos].reference)
+		return rc == P2P_EPROTO ? P2P_ECORRUPT : rc;
+	rc = p2p_capture_lives(t->capture, table, row->key, row->key_len, &lives);
+	if (rc || !lives)
+		return rc;
+	rc = p2p_capture_key(t->capture, table, row, key);
+	if (rc || !numbers_have(numbers, key[pos].integer))
+		return rc == P2P_ENOENT ? 0 : rc;
+	return child_touch(t, table, key);
+}
+
+/* Rows that are known and may have been pushed out of the table, so that nothing there tells of
+ * them: once their parent is gone nobody could say which key they had. */
+static int known_touch(struct touching *t, struct p2p_table *table, uint32_t pos,
+		       const struct capture_numbers *numbers)
+{
+	struct p2p_value number = {.type = P2P_INTEGER};
+	struct p2p_overlay_row row;
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_reader reader;
+	char sql[64];
+	size_t i;
+	int rc = 0, step;
+
+	for (i = 0; i < numbers->count && table->key_count == 1 && !rc; i++) {
+		number.integer = numbers->items[i];
+		rc = child_touch(t, table, &number);
+	}
+	if (rc || table->key_count == 1 || !table->has_unique)
+		return rc;
+	(void)sqlite3_snprintf(sizeof(sql), sql, "SELECT k FROM main.p2p_row_%u", table->number);
+	step = sqlite3_prepare_v2(p2p_store_db(t->capture->config.store), sql, -1, &stmt, NULL);
+	memset(&row, 0, sizeof(row));
+	while (!rc && (step == SQLITE_OK || step == SQLITE_ROW) &&
+	       (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+		row.key = (uint8_t *)(uintptr_t)sqlite3_column_blob(stmt, 0);
+		row.key_len = (size_t)sqlite3_column_bytes(stmt, 0);
+		p2p_reader_init(&reader, row.key, row.key_len);
+		p2p_identity_read(&reader, &row.identity);
+		rc = reader.failed ? P2P_ECORRUPT : known_row(t, table, pos, numbers, &row);
+	}
+	if (!rc && step != SQLITE_DONE)
+		rc = p2p_store_error(t->capture->config.store, step, NULL, "read");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	return rc;
+}
+
 static int children_touch(struct touching *t, const struct p2p_table *parent,
 			  const struct capture_numbers *numbers)
 {
@@ -99,10 +175,12 @@ static int children_touch(struct touching *t, const struct p2p_table *parent,
 		for (j = 0; j < table->reference_count && !rc; j++) {
 			uint32_t column = table->references[j].column;
 
-			if ((table->columns[column].flags & P2P_COLUMN_KEY) &&
-			    p2p_id_cmp(&table->references[j].parent, &parent->id) == 0)
-				rc = p2p_capture_children(t->capture, table, column, numbers,
-							  &each);
+			if (!(table->columns[column].flags & P2P_COLUMN_KEY) ||
+			    p2p_id_cmp(&table->references[j].parent, &parent->id) != 0)
+				continue;
+			rc = p2p_capture_children(t->capture, table, column, numbers, &each);
+			if (!rc)
+				rc = known_touch(t, table, table->columns[column].key_pos, numbers);
 		}
 	}
 	return rc;

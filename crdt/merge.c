@@ -191,6 +191,8 @@ void p2p_merge_counts_take(struct p2p_merge *merge, struct p2p_merge_counts *cou
 
 static int merge_error(struct p2p_merge *merge, struct p2p_error *err, int rc, const char *what)
 {
+	if (rc == P2P_ENOENT)
+		rc = P2P_ECORRUPT; /* a row that is known, and not where it should be */
 	if (rc == P2P_EIO || rc == P2P_EFULL || rc == P2P_ECORRUPT || rc == P2P_EBUSY)
 		return p2p_error_set(err, rc, "%s: %s (%s)", what, p2p_strerror(rc),
 				     sqlite3_errmsg(p2p_store_db(merge->config.store)));

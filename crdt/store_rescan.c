@@ -181,6 +181,24 @@ static int key_of_known(struct rescan *scan, const void *bytes, size_t len, int6
 	return p2p_identity_key_values(scan->table, identity.key, identity.key_len, key);
 }
 
+/* Named by a row that is gone, it is not in the table, and no values say which key it had: its
+ * identity is journalled in their place (crdt/capture_keys.c). */
+static int scan_nameless(struct rescan *scan, const void *bytes, size_t len)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	uint32_t i;
+
+	if (scan->forget)
+		return forget_row(scan, bytes, len);
+	scan->rows++;
+	memset(key, 0, sizeof(key));
+	for (i = 0; i < scan->table->key_count; i++)
+		key[i].type = i ? P2P_INTEGER : P2P_BLOB;
+	key[0].bytes = bytes;
+	key[0].len = len;
+	return scan->count_only ? 0 : p2p_store_journal_key(scan->store, scan->table, key);
+}
+
 /* Rows that are known and no longer in the table: their keys are journalled. */
 static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
 {
@@ -194,7 +212,7 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 		return scan->forget ? forget_row(scan, bytes, len) : 0;
 	rc = key_of_known(scan, bytes, len, number, key);
 	if (rc == P2P_ENOENT)
-		return 0; /* named by a row that is gone: nobody can say what it was */
+		return scan_nameless(scan, bytes, len);
 	if (!rc)
 		rc = p2p_store_app_row(scan->store, scan->table, key, &row);
 	p2p_store_row_done(scan->store);
