@@ -14,7 +14,6 @@
 #define SEEDS_MAX	 1000
 #define SEED_SECONDS_MAX 60
 #define QUESTION_MS	 12000 /* SYNC_PROOF_MS, and a little */
-#define CONSTRAINTS_EACH 4     /* of so many seeds one has tables with constraints */
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
 #define CONVERGE_MS (5 * 15000 + 45000)
@@ -137,11 +136,10 @@ static void silence(struct sim *sim)
 	converge(sim);
 }
 
-/* By the seed itself: what is drawn after it is drawn as without. */
 static void constrain(struct sim *sim, uint64_t seed)
 {
 	sim->plan.constraints = true;
-	sim->plan.enforced = seed / CONSTRAINTS_EACH % 2 == 0;
+	sim->plan.enforced = seed % 2 == 0;
 	sim->schema = sim_schema_constraints();
 	sim->stats.constrained++;
 }
@@ -159,7 +157,7 @@ static void run_seed(struct sim *sim, uint64_t seed, const struct options *optio
 		(void)snprintf(sim->repeat, sizeof(sim->repeat),
 			       "sim --constraints%s --seed %llu --verbose 2",
 			       options->hostile ? " --hostile" : "", (unsigned long long)seed);
-	if (options->constraints || seed % CONSTRAINTS_EACH == 0)
+	if (options->constraints)
 		constrain(sim, seed);
 	sim_check_init(sim);
 	make_mesh(sim);
@@ -248,8 +246,8 @@ static void usage(void)
 		"and repeats exactly.\n"
 		"--verbose 1: crashes and starts; 2: faults and events; 3: SQL and logs; 4: "
 		"bytes. --hash: the trace hash of each seed. --hostile: one member lies in "
-		"each. --constraints: tables with references, constraints and a counter in each, not in "
-		"every fourth. $P2P_SIM_KEEP: a folder that gets the files of a failure.\n");
+		"each. --constraints: tables with references, constraints and a counter, too. "
+		"$P2P_SIM_KEEP: a folder that gets the files of a failure.\n");
 }
 
 static bool parse(struct options *options, int argc, char **argv)

@@ -51,7 +51,9 @@ static void write_figures(const struct sim_stats *sum, uint64_t seeds, uint64_t 
 	FILE *file;
 	size_t i;
 
-	if (!folder || (size_t)snprintf(path, sizeof(path), "%s/sim.json", folder) >= sizeof(path))
+	if (!folder ||
+	    (size_t)snprintf(path, sizeof(path), "%s/%s.json", folder,
+			     sum->constrained ? "sim-constraints" : "sim") >= sizeof(path))
 		return;
 	file = fopen(path, "w");
 	if (!file) {
@@ -60,14 +62,14 @@ static void write_figures(const struct sim_stats *sum, uint64_t seeds, uint64_t 
 	}
 	(void)fprintf(
 		file,
-		"{\"title\": \"Simulator\", \"command\": \"build/tests/sim/sim --count N --jobs "
-		"J\", \"figures\": [[\"seeds\", %llu], [\"seeds with references, constraints and a "
-		"counter\", %llu], [\"seeds that failed\", %llu], [\"seconds\", "
+		"{\"title\": \"Simulator%s\", \"command\": \"build/tests/sim/sim%s --count N --jobs "
+		"J\", \"figures\": [[\"seeds\", %llu], [\"seeds that failed\", %llu], [\"seconds\", "
 		"%.0f], [\"seeds a second\", %.1f], [\"hours of virtual time\", %.0f], "
 		"[\"commits of applications\", %llu], [\"operations of disks\", %llu], [\"bytes on "
 		"links\", %llu], [\"starts of nodes\", %llu], [\"safety checks of a host\", %llu], "
 		"[\"rows compared with the twin\", %llu], [\"faults\", %llu]",
-		(unsigned long long)seeds, (unsigned long long)sum->constrained,
+		sum->constrained ? ", tables with references, constraints and a counter, too" : "",
+		sum->constrained ? " --constraints" : "", (unsigned long long)seeds,
 		(unsigned long long)failed, seconds, (double)seeds / seconds,
 		(double)sum->virtual_ms / 3600000.0, (unsigned long long)sum->commits,
 		(unsigned long long)sum->operations, (unsigned long long)sum->bytes,
@@ -88,10 +90,10 @@ void sim_report(const struct sim_stats *sum, uint64_t seeds, uint64_t failed, do
 {
 	size_t i;
 
-	(void)printf("%llu seeds (%llu with constraints) in %.1f s (%.1f/s): %.1f h of virtual "
+	(void)printf("%llu seeds%s in %.1f s (%.1f/s): %.1f h of virtual "
 		     "time, %llu commits (%llu failed), %llu faults\n",
-		     (unsigned long long)seeds, (unsigned long long)sum->constrained, seconds,
-		     (double)seeds / seconds, (double)sum->virtual_ms / 3600000.0,
+		     (unsigned long long)seeds, sum->constrained ? " with constraints" : "",
+		     seconds, (double)seeds / seconds, (double)sum->virtual_ms / 3600000.0,
 		     (unsigned long long)sum->commits, (unsigned long long)sum->failed_commits,
 		     (unsigned long long)fault_sum(sum));
 	(void)printf("%llu joins, %llu starts, %llu connections, %llu datagrams, %llu bytes on "
