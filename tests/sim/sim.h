@@ -144,8 +144,8 @@ struct sim_plan {
 	uint32_t herds;	    /* so many of 16 writes come from all hosts in the same millisecond */
 	uint32_t big_texts; /* so many of 16 transactions have a value of many segments */
 	bool hostile;	    /* one more host joins, and turns on the others */
-	bool constraints;   /* tables with references, constraints and a counter: property/sheet.h */
-	bool enforced;	    /* no application leaves foreign_keys off */
+	bool constraints; /* tables with references, constraints and a counter: property/sheet.h */
+	bool enforced;	  /* no application leaves foreign_keys off */
 };
 
 /* Faults at exact places: loops.c. Numbers count from 1; 0: never. */
