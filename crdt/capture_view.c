@@ -359,7 +359,8 @@ static int values_take(struct capture_view *view, const struct p2p_overlay_row *
 		rc = view->shown ? values_shown(view, &identity) : values_parked(view, &identity);
 	if (!rc && view->table->reference_count)
 		rc = p2p_store_ref_each(view->capture->config.store, &ref, ref_take, &take);
-	cells_place(view);
+	if (!rc)
+		cells_place(view);
 	return rc;
 }
 
