@@ -50,32 +50,23 @@ static int look(struct p2p_replica *replica, struct p2p_look *place, struct p2p_
 	return rc;
 }
 
-/* Without a fold before it: what is to be projected may need to know of these rows first. */
-static int journal_write(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
-			 struct p2p_error *err)
+/* Rows that were captured are known first; what is to be projected waits, for it may meet rows that
+ * are only told of here. */
+static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
+			   struct p2p_error *err)
 {
 	const struct p2p_missing slice = {.journal = true, .limit = limit};
+	bool due = replica->displaced_due; /* the seal below tells of nothing new */
 	uint64_t rows;
-	int rc = p2p_store_begin_write(replica->store, 0, err);
+	int rc = p2p_replica_begin_fold(replica, 0, err);
 
 	if (rc)
 		return rc;
 	rc = look(replica, place, slice, &rows);
-	if (!rc)
-		rc = p2p_store_commit(replica->store, err);
 	if (rc)
-		p2p_store_rollback(replica->store);
-	return rc;
-}
-
-static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, uint64_t limit,
-			   struct p2p_error *err)
-{
-	bool due = replica->displaced_due; /* the seal below tells of nothing new */
-	int rc = p2p_replica_in_question(replica) ? P2P_EBUSY : 0;
-
-	if (!rc)
-		rc = journal_write(replica, place, limit, err);
+		p2p_replica_abort_fold(replica);
+	else
+		rc = p2p_replica_end_fold_later(replica, err);
 	if (!rc)
 		rc = p2p_replica_seal(replica, NULL, err);
 	replica->displaced_due = due;
@@ -115,7 +106,8 @@ static int slice_look(struct p2p_replica *replica, struct p2p_look *place, uint6
 	if (!rc)
 		rc = look(replica, &next, slice, &rows);
 	p2p_store_rollback(replica->store); /* ends the snapshot */
-	if (!rc && rows) {
+	/* of rows that are captured and not folded yet the files do not know */
+	if (!rc && (rows || p2p_capture_unfolded(replica->capture))) {
 		rc = place_copy(&next, place);
 		if (!rc)
 			rc = journal_missing(replica, &next, limit, err);

@@ -167,6 +167,22 @@ int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *er
 	return fold_commit(replica, err);
 }
 
+int p2p_replica_end_fold_later(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = p2p_store_meta_set_u64(replica->store, "project", 1);
+
+	if (rc) {
+		p2p_replica_abort_fold(replica);
+		return rc;
+	}
+	rc = fold_commit(replica, err);
+	if (!rc) {
+		p2p_merge_reset(replica->merge);
+		replica->project_due = true;
+	}
+	return rc;
+}
+
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
 {
 	int rc = p2p_replica_begin_fold(replica, timeout_ms, err);

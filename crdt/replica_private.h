@@ -185,6 +185,9 @@ int p2p_replica_end_fold(struct p2p_replica *replica, struct p2p_error *err) P2P
 /* The same, unless somebody reads: P2P_EBUSY, and nothing is left of it. Asked as late as can be,
  * after the projection: who begins to read before the commit cannot write in that transaction. */
 int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* Commits what is folded without its projection: the next fold's is of everything. For when that
+ * may meet rows that are not where they should be, which is about to be told. */
+int p2p_replica_end_fold_later(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_abort_fold(struct p2p_replica *replica);
 /* All of it, without anything merged. */
 int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
