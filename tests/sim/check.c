@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crdt/replica_private.h"
 #include "crdt/sync_private.h"
 #include "node//node.h"
 #include "node/session.h"
@@ -481,6 +482,8 @@ bool sim_check_level(struct sim *sim, char *why, size_t size)
 			what = "has an application in a transaction";
 		else if (status.looking)
 			what = "looks for rows that were pushed out";
+		else if (p2p_capture_unfolded(host->node->replica->capture))
+			what = "has not folded what it captured";
 		else if (status.journal)
 			what = "has writes that are not frozen";
 		else if (sim->hostile &&
