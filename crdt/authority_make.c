@@ -50,20 +50,8 @@ int p2p_authority_make_genesis(struct p2p_buf *out, struct p2p_hash *out_mesh,
 
 uint32_t p2p_authority_flags(const struct p2p_authority *authority)
 {
-	const ProtobufCMessage *base;
-	const struct p2p_signed *record;
-	uint32_t flags = 0;
-	void *arena;
-
-	if (!authority->count)
-		return 0;
-	record = p2p_authority_record(authority, 0); /* without it no other is taken */
-	if (p2p_unpack(&p2p__v1__genesis__descriptor, record->body, record->body_len, &base,
-		       &arena))
-		return 0;
-	flags = ((const P2p__V1__Genesis *)base)->flags;
-	p2p_unpack_free(arena);
-	return flags;
+	/* the first one is the genesis: without it no other is taken */
+	return authority->count ? authority->records[0]->flags : 0;
 }
 
 int p2p_authority_make_founding(struct p2p_buf *out, struct p2p_hash *out_mesh,

@@ -29,6 +29,7 @@ struct authority_record {
 	struct p2p_key node;	  /* whom it is about: founder, admitted, certified */
 	struct p2p_key wrap_key, noise_key;
 	uint32_t role;
+	uint32_t flags; /* of a genesis */
 	char name[AUTHORITY_NAME_BYTES];
 	struct authority_link link;
 	struct p2p_hash *parents; /* owned: of a membership record */

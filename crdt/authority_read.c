@@ -66,6 +66,7 @@ static int genesis_take(struct authority_record *at, const P2p__V1__Genesis *bod
 	if (!rc && body->random.len != 32)
 		rc = P2P_EPROTO;
 	at->role = P2P__V1__ROLE__ROLE_ADMIN;
+	at->flags = body->flags;
 	return rc ? rc : name_take(at->name, body->name);
 }
 

@@ -267,11 +267,36 @@ static void records_are_made_whole_or_not_at_all(void **state)
 	assert_int_equal(memfault_live(), live);
 }
 
+/* A mesh that carries its schema would pass for one that does not. */
+static void what_the_founder_said_holds_without_memory(void **state)
+{
+	const uint8_t random[32] = {6};
+	struct p2p_founding founding = {"m", random, P2P_GENESIS_SCHEMA};
+	struct p2p_authority *authority;
+	struct p2p_hash hash;
+	struct p2p_buf raw;
+	uint32_t flags;
+
+	(void)state;
+	p2p_buf_init(&raw, P2P_MESSAGE_MAX);
+	assert_int_equal(p2p_authority_make_founding(&raw, &hash, &people[0].signer, &founding), 0);
+	assert_int_equal(p2p_authority_new(&membership_env, &authority), 0);
+	assert_int_equal(p2p_authority_flags(authority), 0);
+	assert_int_equal(p2p_authority_add(authority, raw.data, raw.len), 0);
+	memfault_arm(0, true);
+	flags = p2p_authority_flags(authority);
+	(void)memfault_disarm();
+	assert_int_equal(flags, P2P_GENESIS_SCHEMA);
+	p2p_authority_free(authority);
+	p2p_buf_deinit(&raw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_failed_allocation_takes_no_right_from_anybody),
 		cmocka_unit_test(records_are_made_whole_or_not_at_all),
+		cmocka_unit_test(what_the_founder_said_holds_without_memory),
 	};
 
 	memfault_install(false);
