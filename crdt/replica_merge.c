@@ -537,7 +537,8 @@ static int durable_turn(struct p2p_replica *replica, struct p2p_time now, struct
 	if (rc)
 		return rc;
 	replica->unsynced = false;
-	p2p_sync_durable(replica->sync);
+	if (!p2p_sync_durable(replica->sync))
+		sooner(next, now.ms);
 	return 0;
 }
 

@@ -217,15 +217,21 @@ int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 	return 0;
 }
 
-void p2p_sync_durable(struct p2p_sync *sync)
+bool p2p_sync_durable(struct p2p_sync *sync)
 {
 	struct p2p_list *at, *tmp;
+	bool all = true;
 	size_t i;
 
 	for (i = 0; i < sync->replica_count; i++)
 		sync->replicas[i]->durable = sync->replicas[i]->merged.seq;
-	p2p_list_for_each (at, tmp, &sync->peers)
-		sync_ack(sync, p2p_container_of(at, struct sync_peer, link));
+	p2p_list_for_each (at, tmp, &sync->peers) {
+		struct sync_peer *peer = p2p_container_of(at, struct sync_peer, link);
+
+		sync_ack(sync, peer);
+		all = all && !peer->ack_ms;
+	}
+	return all;
 }
 
 void p2p_sync_records_changed(struct p2p_sync *sync)

@@ -112,8 +112,8 @@ void p2p_sync_free(struct p2p_sync *sync); /* NULL allowed */
  * either. The engine announces, pushes and asks accordingly. */
 int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry) P2P_MUST_CHECK;
 /* What of that is durable (acks are given up to here): the WAL was synced. Covers everything set so
- * far. */
-void p2p_sync_durable(struct p2p_sync *sync);
+ * far. false: an ack could not be sent; a tick says when that is tried again. */
+bool p2p_sync_durable(struct p2p_sync *sync);
 /* A certificate or other record arrived: what could not be verified is asked for at the next tick.
  */
 void p2p_sync_records_changed(struct p2p_sync *sync);

@@ -214,9 +214,13 @@ uint64_t sync_have_tick(struct p2p_sync *sync, struct sync_peer *peer)
 		if (peer->digest_interval_ms < SYNC_DIGEST_MAX_MS)
 			peer->digest_interval_ms *= 2;
 	}
+	if (peer->ack_ms && sync->now_ms >= peer->ack_ms)
+		sync_ack(sync, peer);
 	next = peer->digest_ms;
 	if (peer->tell_ms && peer->tell_ms < next)
 		next = peer->tell_ms;
+	if (peer->ack_ms && peer->ack_ms < next)
+		next = peer->ack_ms;
 	return next;
 }
 
@@ -230,6 +234,7 @@ void sync_ack(struct p2p_sync *sync, struct sync_peer *peer)
 	P2p__V1__VectorEntry entry, *list = &entry;
 	P2p__V1__Ack ack;
 
+	peer->ack_ms = 0;
 	if (durable <= peer->acked_told && peer->grant < CREDIT_GRANT_BYTES)
 		return;
 	p2p__v1__ack__init(&ack);
@@ -242,8 +247,12 @@ void sync_ack(struct p2p_sync *sync, struct sync_peer *peer)
 		ack.durable = &list;
 	}
 	ack.credit_bytes = peer->grant < P2P_CREDIT_BYTES ? peer->grant : P2P_CREDIT_BYTES;
-	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_ACK, &ack.base))
-		return; /* again at writable, or with the next one */
+	if (sync_send(sync, peer, P2P_CLASS_CONTROL, P2P_MSG_ACK, &ack.base)) {
+		/* at writable, with the next one, or a little later: nobody tells when memory is
+		 * there again */
+		peer->ack_ms = sync->now_ms + TELL_MAX_MS;
+		return;
+	}
 	peer->granted += (int64_t)ack.credit_bytes;
 	peer->grant -= ack.credit_bytes;
 	if (durable > peer->acked_told)

@@ -120,6 +120,7 @@ struct sync_peer {
 	int64_t granted;	 /* bytes that it may still send: likewise */
 	uint64_t grant;		 /* bytes that were used up and not granted again */
 	uint64_t acked_told;	 /* of its replica: durable here, and told */
+	uint64_t ack_ms;	 /* an ack could not be sent: again then; 0: none */
 	uint64_t acked_seq;	 /* of the own replica: durable there */
 	uint64_t acks_ignored;	 /* duplicates, or of what is not ours */
 	uint64_t ack_missed;	 /* own seq that it has and did not acknowledge; 0: none */

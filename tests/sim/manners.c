@@ -33,6 +33,7 @@ struct sim_manners {
 	uint64_t stamp_ms[SIM_HOSTS_MAX]; /* the greatest that it has frozen or merged */
 	uint64_t troubles[SIM_HOSTS_MAX]; /* that it had told when it froze last */
 	uint64_t calm_ms;		  /* since then; 0: it is not */
+	uint64_t struck, struck_ms;	  /* faults of a place (loops) so far, the last one */
 };
 
 struct sim_manners *sim_manners_new(void)
@@ -184,6 +185,7 @@ static void check_ack(struct sim_host *host, struct sim_host *of, struct sim_man
 	/* only in a session that no fault has touched, or long after */
 	if (!manners->calm_ms ||
 	    (now - manners->calm_ms < SETTLE_MS && !sim_network_calm(host, of)) ||
+	    now - manners->struck_ms <= SIM_STEP_MS || /* it goes on: nothing can be said */
 	    now - waiting->looked_ms > 2 * (uint64_t)SIM_STEP_MS || waiting->peer != peer ||
 	    status.acked_seq >= has || status.acked_seq != waiting->acked)
 		waiting->since_ms = now;
@@ -207,6 +209,9 @@ void sim_manners_check(struct sim_host *host, struct sim_manners *manners)
 		manners->calm_ms = 0;
 	else if (!manners->calm_ms)
 		manners->calm_ms = sim->now_ms;
+	if (sim->exact.struck != manners->struck)
+		manners->struck_ms = sim->now_ms;
+	manners->struck = sim->exact.struck;
 	for (i = 0; i < sim->count; i++)
 		if (i != host->index)
 			check_ack(host, &sim->hosts[i], manners);

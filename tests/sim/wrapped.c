@@ -7,8 +7,8 @@ int __real_p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **
 int __wrap_p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out);
 int __real_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry);
 int __wrap_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry);
-void __real_p2p_sync_durable(struct p2p_sync *sync);
-void __wrap_p2p_sync_durable(struct p2p_sync *sync);
+bool __real_p2p_sync_durable(struct p2p_sync *sync);
+bool __wrap_p2p_sync_durable(struct p2p_sync *sync);
 
 /* The files were read anew, and may have less. */
 int __wrap_p2p_sync_new(const struct p2p_sync_config *config, struct p2p_sync **out)
@@ -24,8 +24,8 @@ int __wrap_p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry 
 }
 
 /* For the first time when the engine was told of all that the files have. */
-void __wrap_p2p_sync_durable(struct p2p_sync *sync)
+bool __wrap_p2p_sync_durable(struct p2p_sync *sync)
 {
 	sim_check_engine(sim_host_current, false);
-	__real_p2p_sync_durable(sync);
+	return __real_p2p_sync_durable(sync);
 }

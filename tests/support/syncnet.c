@@ -99,6 +99,8 @@ static int link_send(struct syncnet *net, size_t from, size_t to, enum p2p_class
 	struct syncnet_message *queued;
 	struct p2p_buf buf;
 
+	if (link->no_memory)
+		return P2P_ENOMEM;
 	if (link->stuck || (cls != P2P_CLASS_CONTROL && link->queued >= net->queue_max)) {
 		link->full = true;
 		return P2P_EBUSY;

@@ -27,6 +27,7 @@ struct syncnet_message {
 struct syncnet_link {
 	bool up, full;	      /* full: its sender was told P2P_EBUSY */
 	bool stuck;	      /* nothing can be sent, not even acks */
+	bool no_memory;	      /* the same, and nobody tells when there is some again */
 	p2p_sync_peer handle; /* of `to` at `from` */
 	struct syncnet_message *head, **tail;
 	size_t queued;

@@ -178,6 +178,24 @@ static void a_lost_ack_is_asked_for_once(void **state)
 	syncnet_deinit(&net);
 }
 
+static void an_ack_that_no_memory_was_left_for_is_said_again_soon(void **state)
+{
+	(void)state;
+	begin(8, 2);
+	syncnet_connect_all(&net);
+	assert_true(syncnet_settle(&net, 5000));
+	syncnet_run(&net, 67000);
+	syncnet_write(&net, 0, 1, 100);
+	net.links[1][0].no_memory = true;
+	syncnet_run(&net, 300);
+	assert_int_equal(syncnet_merged(&net, 1, 0), 1);
+	assert_int_equal(syncnet_status(&net, 0, 1).acked_seq, 0);
+	net.links[1][0].no_memory = false;
+	syncnet_run(&net, 100); /* not with the next digest, which would be lost as easily */
+	assert_int_equal(syncnet_status(&net, 0, 1).acked_seq, 1);
+	syncnet_deinit(&net);
+}
+
 static void r12_caught_up_is_told_once_in_a_session(void **state)
 {
 	size_t round;
@@ -488,6 +506,7 @@ int main(void)
 		cmocka_unit_test(r10_a_reconnect_with_nothing_new_sends_no_row),
 		cmocka_unit_test(a_push_after_a_quiet_time_is_the_push_and_its_ack),
 		cmocka_unit_test(a_lost_ack_is_asked_for_once),
+		cmocka_unit_test(an_ack_that_no_memory_was_left_for_is_said_again_soon),
 		cmocka_unit_test(r12_caught_up_is_told_once_in_a_session),
 		cmocka_unit_test(r12_caught_up_comes_when_all_of_the_first_have_is_merged),
 		cmocka_unit_test(r49_any_one_message_may_be_lost),
