@@ -169,6 +169,55 @@ int p2p_refs_key_values(struct p2p_refs *refs, const struct p2p_table *table,
 	return rc;
 }
 
+static int key_shown(struct p2p_refs *refs, const struct p2p_table *table,
+		     const struct p2p_identity *identity, unsigned depth, bool *out);
+
+static int named_shown(struct p2p_refs *refs, const struct p2p_table *table,
+		       const struct p2p_identity *identity, unsigned depth, bool *out)
+{
+	struct p2p_buf key;
+	int rc;
+
+	*out = false;
+	if (!table || depth > P2P_REFERENCE_DEPTH_MAX)
+		return 0;
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	p2p_identity_put(&key, identity);
+	rc = p2p_buf_error(&key);
+	if (!rc)
+		rc = p2p_store_row_get(refs->store, table, key.data, key.len, &refs->state, NULL);
+	p2p_buf_deinit(&key);
+	*out = !rc && p2p_numbers_complete(table, &refs->state) &&
+	       !(refs->state.flags & P2P_ROW_PARKED);
+	if (*out)
+		rc = key_shown(refs, table, identity, depth, out);
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+static int key_shown(struct p2p_refs *refs, const struct p2p_table *table,
+		     const struct p2p_identity *identity, unsigned depth, bool *out)
+{
+	struct p2p_key_part parts[P2P_KEY_COLUMNS_MAX];
+	uint32_t i;
+	int rc;
+
+	*out = true;
+	if (!table->key_references)
+		return 0;
+	rc = p2p_identity_key_parts(table, identity->key, identity->key_len, parts);
+	for (i = 0; i < table->key_count && !rc && *out; i++)
+		if (parts[i].reference)
+			rc = named_shown(refs, key_parent(refs, table, i), &parts[i].target,
+					 depth + 1, out);
+	return rc;
+}
+
+int p2p_refs_key_shown(struct p2p_refs *refs, const struct p2p_table *table,
+		       const struct p2p_identity *identity, bool *out)
+{
+	return key_shown(refs, table, identity, 0, out);
+}
+
 /* --- number to row ---------------------------------------------------------------------------- */
 
 static int at_depth(struct p2p_refs *refs, struct p2p_table *table, int64_t number, unsigned depth,

@@ -39,6 +39,9 @@ int p2p_refs_at(struct p2p_refs *refs, struct p2p_table *table, int64_t number,
 int p2p_refs_key_values(struct p2p_refs *refs, const struct p2p_table *table,
 			const struct p2p_identity *identity,
 			struct p2p_value *values) P2P_MUST_CHECK;
+/* Are the rows that name this one, by the references in its key, shown? */
+int p2p_refs_key_shown(struct p2p_refs *refs, const struct p2p_table *table,
+		       const struct p2p_identity *identity, bool *out) P2P_MUST_CHECK;
 /* Number of the row that part `at` of a key refers to. P2P_ENOENT. */
 int p2p_refs_part_number(struct p2p_refs *refs, const struct p2p_table *table, uint32_t at,
 			 const struct p2p_key_part *part, int64_t *out) P2P_MUST_CHECK;

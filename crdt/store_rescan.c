@@ -181,8 +181,8 @@ static int key_of_known(struct rescan *scan, const void *bytes, size_t len, int6
 	return p2p_identity_key_values(scan->table, identity.key, identity.key_len, key);
 }
 
-/* Named by a row that is gone, it is not in the table, and no values say which key it had: its
- * identity is journalled in their place (crdt/capture_keys.c). */
+/* Named by a row that is gone or kept out, it is not in the table, and no values say to capture who
+ * it was: its identity is journalled in their place (crdt/capture_keys.c). */
 static int scan_nameless(struct rescan *scan, const void *bytes, size_t len)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
@@ -199,11 +199,28 @@ static int scan_nameless(struct rescan *scan, const void *bytes, size_t len)
 	return scan->count_only ? 0 : p2p_store_journal_key(scan->store, scan->table, key);
 }
 
+/* Do those who look at the table know who has its key? Not where a row that is kept out names it:
+ * a number of that means nobody to them. */
+static int key_means(struct rescan *scan, const void *bytes, size_t len, bool *out)
+{
+	struct p2p_identity identity;
+	struct p2p_reader reader;
+
+	*out = true;
+	if (!scan->table->key_references)
+		return 0;
+	p2p_reader_init(&reader, bytes, len);
+	p2p_identity_read(&reader, &identity);
+	return reader.failed ? P2P_ECORRUPT
+			     : p2p_refs_key_shown(&scan->refs.refs, scan->table, &identity, out);
+}
+
 /* Rows that are known and no longer in the table: their keys are journalled. */
 static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	sqlite3_stmt *row;
+	bool means;
 	int rc;
 
 	if (!p2p_rowstate_alive(&scan->state))
@@ -218,6 +235,9 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	p2p_store_row_done(scan->store);
 	if (rc != P2P_ENOENT)
 		return rc;
+	rc = key_means(scan, bytes, len, &means);
+	if (rc || !means)
+		return rc ? rc : scan_nameless(scan, bytes, len);
 	if (scan->forget)
 		return forget_row(scan, bytes, len);
 	scan->rows++;
