@@ -308,7 +308,12 @@ static int merge_group(struct merging *m, bool beside, struct p2p_error *err)
 	int rc;
 
 	m->begun = p2p_env_now(replica->config.env);
-	rc = apply_run(m, err);
+	/* once it is committed nothing may stop us from knowing it */
+	rc = p2p_vv_room(&replica->merged, &m->group.replica);
+	if (!rc)
+		rc = p2p_sync_merged_room(replica->sync, &m->group.replica);
+	if (!rc)
+		rc = apply_run(m, err);
 	if (rc) {
 		p2p_replica_abort_fold(replica);
 		if (p2p_err_blame(rc) != P2P_BLAME_PEER)

@@ -181,6 +181,14 @@ uint64_t sync_servable(struct p2p_sync *sync, const struct p2p_id *id)
 
 /* --- what is merged --------------------------------------------------------------------------- */
 
+int p2p_sync_merged_room(struct p2p_sync *sync, const struct p2p_id *replica)
+{
+	struct sync_replica *known;
+	int rc = sync_replica_get(sync, replica, &known);
+
+	return rc ? rc : p2p_vv_room(&sync->vector, replica);
+}
+
 int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry)
 {
 	bool own = p2p_id_cmp(&entry->replica, &sync->config.replica) == 0;

@@ -111,6 +111,9 @@ void p2p_sync_free(struct p2p_sync *sync); /* NULL allowed */
 /* What is merged into the rows; own entry: what is frozen. At start, and after each change of
  * either. The engine announces, pushes and asks accordingly. */
 int p2p_sync_set_merged(struct p2p_sync *sync, const struct p2p_vv_entry *entry) P2P_MUST_CHECK;
+/* Room, so that it does not fail for a replica of which there are changesets to merge: to be asked
+ * for before they are committed. P2P_ENOMEM, P2P_ETOOBIG. */
+int p2p_sync_merged_room(struct p2p_sync *sync, const struct p2p_id *replica) P2P_MUST_CHECK;
 /* What of that is durable (acks are given up to here): the WAL was synced. Covers everything set so
  * far. false: an ack could not be sent; a tick says when that is tried again. */
 bool p2p_sync_durable(struct p2p_sync *sync);

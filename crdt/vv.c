@@ -67,16 +67,26 @@ static int vv_grow(struct p2p_vv *vv)
 	return 0;
 }
 
+int p2p_vv_room(struct p2p_vv *vv, const struct p2p_id *replica)
+{
+	bool found;
+
+	(void)vv_place(vv, replica, &found);
+	if (found)
+		return 0;
+	return vv->count >= P2P_REPLICAS_MAX ? P2P_ETOOBIG : vv_grow(vv);
+}
+
 int p2p_vv_put(struct p2p_vv *vv, const struct p2p_vv_entry *entry)
 {
 	bool found;
-	size_t at = vv_place(vv, &entry->replica, &found);
-	int rc;
+	size_t at;
+	int rc = p2p_vv_room(vv, &entry->replica);
 
+	if (rc)
+		return rc;
+	at = vv_place(vv, &entry->replica, &found);
 	if (!found) {
-		rc = vv->count >= P2P_REPLICAS_MAX ? P2P_ETOOBIG : vv_grow(vv);
-		if (rc)
-			return rc;
 		memmove(&vv->entries[at + 1], &vv->entries[at],
 			(vv->count - at) * sizeof(*vv->entries));
 		vv->count++;

@@ -32,6 +32,8 @@ const struct p2p_vv_entry *p2p_vv_get(const struct p2p_vv *vv, const struct p2p_
 uint64_t p2p_vv_seq(const struct p2p_vv *vv, const struct p2p_id *replica); /* 0 when absent */
 /* Sets or adds. P2P_ENOMEM; P2P_ETOOBIG over P2P_REPLICAS_MAX. */
 int p2p_vv_put(struct p2p_vv *vv, const struct p2p_vv_entry *entry) P2P_MUST_CHECK;
+/* Room, so that the next put of this replica's entry does not fail. Errors as of that. */
+int p2p_vv_room(struct p2p_vv *vv, const struct p2p_id *replica) P2P_MUST_CHECK;
 void p2p_vv_remove(struct p2p_vv *vv, const struct p2p_id *replica);
 int p2p_vv_copy(struct p2p_vv *target, const struct p2p_vv *source) P2P_MUST_CHECK;
 /* Digest over the sorted full entries with seq > 0: hasher "p2pnode/vector/1", then replica, seq,
