@@ -9,7 +9,6 @@
 /* Without a live peer changes stay provisional up to here. */
 #define PROVISIONAL_ROWS_MAX  20000
 #define PROVISIONAL_TURNS_MAX 1000
-#define WRITE_WAIT_MS	      10000
 #define CHECKPOINT_FRAMES     250 /* decisions 54 */
 /* The application changed its schema just before the snapshot. */
 #define SCHEMA_TRIES 4
@@ -148,7 +147,9 @@ int p2p_replica_freeze(struct p2p_replica *replica, struct p2p_error *err)
 		return p2p_error_set(err, P2P_ESTATE, "'%s' is in no mesh", replica->db_path);
 	rc = p2p_replica_seal(replica, NULL, err);
 	while (!rc && replica->more) {
-		rc = p2p_replica_fold(replica, WRITE_WAIT_MS, err);
+		rc = p2p_replica_begin_projected(replica, err);
+		if (!rc)
+			rc = p2p_replica_end_fold(replica, err);
 		if (!rc)
 			rc = p2p_replica_seal(replica, NULL, err);
 	}

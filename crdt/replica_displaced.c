@@ -12,6 +12,7 @@
  * costs a few per cent of a processor; at once when somebody waits for it. */
 #define SLICE_STATES 50000
 #define PAUSE_MS     1000
+#define LOOKS_MAX    4 /* beside an application that goes on replacing */
 
 static int place_copy(struct p2p_look *to, const struct p2p_look *from)
 {
@@ -149,4 +150,32 @@ int p2p_replica_displaced_all(struct p2p_replica *replica, struct p2p_error *err
 {
 	replica->look.table = 0;
 	return displaced(replica, UINT64_MAX, err);
+}
+
+static int begin_projected(struct p2p_replica *replica, struct p2p_error *err)
+{
+	int rc = p2p_replica_begin_fold(replica, P2P_REPLICA_WAIT_MS, err);
+
+	if (rc)
+		return rc;
+	rc = p2p_merge_finish(replica->merge, err);
+	if (rc)
+		p2p_replica_abort_fold(replica);
+	else
+		p2p_merge_reset(replica->merge);
+	return rc;
+}
+
+int p2p_replica_begin_projected(struct p2p_replica *replica, struct p2p_error *err)
+{
+	unsigned int looks;
+	int rc = begin_projected(replica, err);
+
+	for (looks = 0; looks < LOOKS_MAX && rc == P2P_ECORRUPT && p2p_replica_looking(replica);
+	     looks++) {
+		rc = p2p_replica_displaced_all(replica, err);
+		if (!rc)
+			rc = begin_projected(replica, err);
+	}
+	return rc;
 }

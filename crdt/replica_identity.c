@@ -5,8 +5,6 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-#define WRITE_WAIT_MS 10000 /* for the lock of an application that is just writing */
-
 static int identity_error(struct p2p_replica *replica, struct p2p_error *err, int rc,
 			  const char *what)
 {
@@ -157,7 +155,7 @@ int p2p_replica_setup_store(struct p2p_replica *replica, struct p2p_error *err)
 	if (p2p_store_enabled(replica->store) &&
 	    p2p_store_replica_find(replica->store, &replica->id))
 		return 0;
-	rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	rc = p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
 	if (rc)
 		return rc;
 	rc = p2p_store_setup(replica->store, err);
@@ -218,7 +216,7 @@ static int mark_holds(struct p2p_replica *replica, const struct p2p_mark *here,
 
 static int nonce_store_db(struct p2p_replica *replica, struct p2p_error *err)
 {
-	int rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	int rc = p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
 
 	if (rc)
 		return rc;
@@ -328,7 +326,7 @@ static int old_apply_from(struct p2p_replica *replica, uint64_t seq, uint64_t la
 			  struct p2p_error *err)
 {
 	struct p2p_stored stored;
-	int rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	int rc = p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
 
 	if (rc)
 		return rc;
@@ -396,7 +394,7 @@ static int leave_old_id(struct p2p_replica *replica, struct p2p_error *err)
 
 	if (rc)
 		return rc;
-	rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	rc = p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
 	if (!rc)
 		rc = p2p_capture_fold(replica->capture, NULL, NULL, err);
 	head = *p2p_capture_head(replica->capture);

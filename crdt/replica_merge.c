@@ -97,6 +97,7 @@ int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms, struct p
 	}
 	if (!rc && !level)
 		return P2P_EBUSY;
+	p2p_merge_doubt(replica->merge, p2p_replica_looking(replica));
 	if (!rc && p2p_capture_unfolded(replica->capture))
 		rc = p2p_capture_fold(replica->capture, fold_changed, replica, err);
 	if (!rc && replica->project_due)
@@ -181,13 +182,6 @@ int p2p_replica_end_fold_later(struct p2p_replica *replica, struct p2p_error *er
 		replica->project_due = true;
 	}
 	return rc;
-}
-
-int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms, struct p2p_error *err)
-{
-	int rc = p2p_replica_begin_fold(replica, timeout_ms, err);
-
-	return rc ? rc : p2p_replica_end_fold(replica, err);
 }
 
 /* --- merge ------------------------------------------------------------------------------------ */
@@ -380,12 +374,10 @@ static int merge_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 		return 0;
 	}
 	rc = p2p_replica_begin_fold(replica, 0, err);
-	p2p_merge_doubt(replica->merge, p2p_replica_looking(replica));
 	if (!rc && replica->more)
 		p2p_replica_abort_fold(replica);
 	else if (!rc)
 		rc = merge_group(&m, beside, err);
-	p2p_merge_doubt(replica->merge, false);
 	if (rc == P2P_EBUSY) {
 		sooner(next, now.ms + RETRY_MS);
 		return 0;
@@ -406,8 +398,11 @@ static int slice_turn(struct p2p_replica *replica, struct p2p_time now, struct p
 {
 	int rc = p2p_replica_seal(replica, NULL, err);
 
-	if (!rc && p2p_capture_unfolded(replica->capture))
-		rc = p2p_replica_fold(replica, 0, err);
+	if (!rc && p2p_capture_unfolded(replica->capture)) {
+		rc = p2p_replica_begin_fold(replica, 0, err);
+		if (!rc)
+			rc = p2p_replica_end_fold(replica, err);
+	}
 	sooner(next, rc == P2P_EBUSY ? now.ms + RETRY_MS : now.ms);
 	return rc == P2P_EBUSY ? 0 : rc;
 }
@@ -599,8 +594,8 @@ static int missed_turn(struct p2p_replica *replica, struct p2p_time now, struct 
 	return rc == P2P_EBUSY ? 0 : rc;
 }
 
-static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
-		      struct p2p_error *err)
+static int all_turns(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		     struct p2p_error *err)
 {
 	int rc = 0;
 
@@ -612,8 +607,6 @@ static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p
 		rc = adopt_turn(replica, now, next, err);
 	if (!rc)
 		rc = again_turn(replica, now, next, err);
-	if (rc == P2P_ECORRUPT && p2p_replica_looking(replica))
-		return missed_turn(replica, now, next, err);
 	if (!rc && !replica->more)
 		rc = numbers_turn(replica, now, next, err);
 	if (!rc && !replica->more)
@@ -621,6 +614,16 @@ static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p
 	if (!rc && !replica->more)
 		rc = displaced_turn(replica, now, next, err);
 	return rc;
+}
+
+static int work_turns(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,
+		      struct p2p_error *err)
+{
+	int rc = all_turns(replica, now, next, err);
+
+	return rc == P2P_ECORRUPT && p2p_replica_looking(replica)
+		       ? missed_turn(replica, now, next, err)
+		       : rc;
 }
 
 static int step(struct p2p_replica *replica, struct p2p_time now, struct p2p_time *next,

@@ -14,7 +14,8 @@
 
 struct sqlite3_stmt;
 
-#define P2P_AGAIN_TABLES_MAX 64 /* more at once: all tables are looked at */
+#define P2P_REPLICA_WAIT_MS  10000 /* for the lock of an application that is just writing */
+#define P2P_AGAIN_TABLES_MAX 64	   /* more at once: all tables are looked at */
 
 /* A walk over the log; see replica_again.c. */
 struct p2p_again {
@@ -189,9 +190,6 @@ int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *er
  * may meet rows that are not where they should be, which is about to be told. */
 int p2p_replica_end_fold_later(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_abort_fold(struct p2p_replica *replica);
-/* All of it, without anything merged. */
-int p2p_replica_fold(struct p2p_replica *replica, int timeout_ms,
-		     struct p2p_error *err) P2P_MUST_CHECK;
 
 /* p2p_body_reader_next() of ctx, as struct p2p_merge_source wants it. */
 int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len) P2P_MUST_CHECK;
@@ -210,6 +208,8 @@ int p2p_replica_displaced_look(struct p2p_replica *replica, struct p2p_time now,
 			       struct p2p_error *err) P2P_MUST_CHECK;
 /* All of it at once: something is missed. */
 int p2p_replica_displaced_all(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
+/* For somebody who waits: begins a fold and projects it, with a look where something is missed. */
+int p2p_replica_begin_projected(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 /* One is to come, or under way. */
 bool p2p_replica_looking(const struct p2p_replica *replica);
 /* ms until its next slice */

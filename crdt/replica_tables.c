@@ -8,8 +8,6 @@
 #include "proto/check.h"
 #include "proto/mem.h"
 
-#define WRITE_WAIT_MS 10000
-
 static int tables_error(struct p2p_error *err, int rc, const char *table)
 {
 	return p2p_error_set(err, rc, "table '%.100s': %s", table, p2p_strerror(rc));
@@ -169,16 +167,8 @@ int p2p_replica_change_begin(struct p2p_replica *replica, struct p2p_error *err)
 	if (rc)
 		return rc;
 	if (!replica->capture)
-		return p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
-	rc = p2p_replica_begin_fold(replica, WRITE_WAIT_MS, err);
-	if (rc)
-		return rc;
-	rc = p2p_merge_finish(replica->merge, err);
-	if (rc)
-		p2p_replica_abort_fold(replica);
-	else
-		p2p_merge_reset(replica->merge);
-	return rc;
+		return p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
+	return p2p_replica_begin_projected(replica, err);
 }
 
 int p2p_replica_change_end(struct p2p_replica *replica, int rc, struct p2p_error *err)
@@ -511,7 +501,7 @@ static int schema_moved(struct p2p_replica *replica, struct p2p_error *err)
 {
 	uint64_t rows = 0;
 	size_t rescan = 0;
-	int rc = p2p_store_begin_write(replica->store, WRITE_WAIT_MS, err);
+	int rc = p2p_store_begin_write(replica->store, P2P_REPLICA_WAIT_MS, err);
 
 	if (rc)
 		return rc;

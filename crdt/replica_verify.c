@@ -3,8 +3,6 @@
 
 #include "crdt/replica_private.h"
 
-#define WRITE_WAIT_MS 10000
-
 struct verify {
 	struct p2p_replica *replica;
 	struct p2p_error *err;
@@ -129,11 +127,10 @@ static int verify_rows(struct verify *v, uint64_t *out_rows)
 	const char *name = "";
 	size_t i;
 	/* captured, folded and compared under one lock: beside it the application writes on */
-	int rc = p2p_replica_begin_fold(replica, WRITE_WAIT_MS, v->err);
+	int rc = p2p_replica_begin_projected(replica, v->err);
 
 	if (rc)
 		return rc;
-	rc = p2p_merge_finish(replica->merge, v->err);
 	for (i = 0; i < p2p_store_table_count(replica->store) && !rc && !differing; i++) {
 		struct p2p_table *table = p2p_store_table(replica->store, i);
 

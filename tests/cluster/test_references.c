@@ -396,6 +396,34 @@ static void a_replaced_row_is_found_gone_though_its_parent_is_kept_out(void **st
 	end();
 }
 
+/* What a fold puts back, before anybody looked for rows that a REPLACE pushed out, would refer to
+ * one of them, and be captured as if the application had left it so. */
+static void a_row_that_comes_back_finds_its_parent_replaced(void **state)
+{
+	(void)state;
+	begin(12, 2,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, name UNIQUE);"
+	      "CREATE TABLE child(u TEXT PRIMARY KEY, v UNIQUE, parent INTEGER REFERENCES"
+	      " parent(id)); INSERT INTO parent VALUES(1, 'a'), (2, 'b')");
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO child VALUES('first', 'x', 2)");
+	cluster_sql(&cluster, 1, "INSERT INTO child VALUES('second', 'x', 2)");
+	meet();
+	expect_all("SELECT v, parent FROM child", "|'x'|2\n");
+	part();
+	cluster_sql(&cluster, 1, "DELETE FROM child; INSERT OR REPLACE INTO parent VALUES(3, 'b')");
+	cluster_run(&cluster, 3000);
+	expect_rows(1, "PRAGMA foreign_key_check", "");
+	meet();
+	cluster_sql(&cluster, 0, "INSERT INTO parent VALUES(4, 'd')");
+	cluster_run(&cluster, 3000);
+	settle();
+	expect_all("SELECT * FROM parent", "|1|'a'\n|3|'b'\n|4|'d'\n");
+	expect_all("SELECT * FROM child", "");
+	expect_all("SELECT count(*) FROM p2p_ref WHERE pt = 0", "|0\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +438,7 @@ int main(void)
 		cmocka_unit_test(a_row_that_goes_with_its_parent_is_listed),
 		cmocka_unit_test(an_entry_of_a_row_without_a_number_has_none),
 		cmocka_unit_test(a_replaced_row_is_found_gone_though_its_parent_is_kept_out),
+		cmocka_unit_test(a_row_that_comes_back_finds_its_parent_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

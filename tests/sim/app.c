@@ -207,6 +207,18 @@ static void card_statement(const struct pieces *p, char *out, size_t size)
 			       p->smalls[0], p->value);
 }
 
+/* SQLite itself leaves a reference to nobody, foreign_keys on, where an UPDATE OR REPLACE pushes
+ * out the row that the changed one refers to: SET NULL is done first, the old reference written
+ * after. */
+static void left_whole(char *sql)
+{
+	static const char replace[] = "UPDATE OR REPLACE person";
+	static const char ignore[] = "UPDATE OR IGNORE  person";
+
+	if (strncmp(sql, replace, sizeof(replace) - 1) == 0)
+		memcpy(sql, ignore, sizeof(ignore) - 1);
+}
+
 static void statement(struct sim_host *host, char *out, size_t size)
 {
 	static void (*const kinds[])(const struct pieces *, char *,
@@ -216,6 +228,8 @@ static void statement(struct sim_host *host, char *out, size_t size)
 
 	if (host->sim->plan.constraints && pick(host, 4)) {
 		sheet_statement(&host->app_random, out, size);
+		if (host->sim->plan.enforced)
+			left_whole(out);
 		return;
 	}
 	pieces_draw(host, &pieces);

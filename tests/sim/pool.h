@@ -10,7 +10,7 @@
 
 struct sim_pool {
 	uint64_t count, jobs;
-	unsigned int seconds_max; /* of one run; it is ended then */
+	unsigned int seconds_max; /* of one run on a processor; it is ended then */
 	/* Runs one, in a child; aborts or exits if it fails. Adds to the sums of that child. */
 	void (*run)(void *ctx, uint64_t item, struct sim_stats *sum);
 	/* Says what failed, in the parent. */
