@@ -287,9 +287,11 @@ int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,
 	if (!rc) {
 		p2p_identity_row_id(&row_id, &found, table);
 		*out = p2p_id_cmp(&row_id, &own.row_id) != 0;
-		return 0;
+		if (*out)
+			return 0;
 	}
-	if (rc == P2P_ENOENT)
+	/* an entry of its own says nothing of who stands there */
+	if (!rc || rc == P2P_ENOENT)
 		rc = claimants_find(numbers, number, true, &list, &found);
 	*out = rc == 0;
 	return rc == P2P_ENOENT ? 0 : rc;
