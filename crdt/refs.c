@@ -344,6 +344,26 @@ int p2p_refs_key_identity(struct p2p_refs *refs, const struct p2p_table *table,
 	return key_identity(refs, table, values, 0, out, &lives);
 }
 
+int p2p_refs_key_taken(struct p2p_refs *refs, const struct p2p_table *table,
+		       const struct p2p_value *values, const struct p2p_rowref *own, bool *out)
+{
+	struct p2p_buf key;
+	uint32_t loose;
+	bool lives;
+	int rc = 0;
+
+	*out = false;
+	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	for (loose = 0; loose < KEY_TRIES_MAX && !(loose >> table->key_count) && !rc && !*out;
+	     loose++) {
+		rc = key_try(refs, table, values, loose, 0, &key);
+		if (!rc && (key.len != own->len || memcmp(key.data, own->key, own->len) != 0))
+			rc = key_lives(refs, table, &key, &lives, out);
+	}
+	p2p_buf_deinit(&key);
+	return rc;
+}
+
 int p2p_refs_row_at(struct p2p_refs *refs, struct p2p_table *table, const struct p2p_value *values,
 		    struct p2p_buf *out)
 {

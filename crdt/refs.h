@@ -50,6 +50,11 @@ int p2p_refs_part_number(struct p2p_refs *refs, const struct p2p_table *table, u
  * known, a reference if anybody has the number. P2P_IDENTITY_NULL_KEY. */
 int p2p_refs_key_identity(struct p2p_refs *refs, const struct p2p_table *table,
 			  const struct p2p_value *values, struct p2p_buf *out) P2P_MUST_CHECK;
+/* Is another row than `own` known to show these key values? No two ever are: while one is, it is in
+ * the table, or was pushed out of it unnoticed, and then nothing would tell of its end any more. */
+int p2p_refs_key_taken(struct p2p_refs *refs, const struct p2p_table *table,
+		       const struct p2p_value *values, const struct p2p_rowref *own,
+		       bool *out) P2P_MUST_CHECK;
 /* Of any table: P2P_ENOENT when nobody is known to show the key (generated identity). */
 int p2p_refs_row_at(struct p2p_refs *refs, struct p2p_table *table, const struct p2p_value *values,
 		    struct p2p_buf *out) P2P_MUST_CHECK;

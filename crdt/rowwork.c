@@ -301,6 +301,18 @@ static int number_lent(struct p2p_rowwork *work, struct p2p_target *target, int6
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
+/* Nor must a row stand under a key of another that was pushed out unnoticed: nobody would find that
+ * one gone. */
+static int key_lent(struct p2p_rowwork *work, struct p2p_target *target,
+		    const struct p2p_value *key, bool *out)
+{
+	struct p2p_rowref own = {target->table, work->key.data, work->key.len};
+
+	if (!target->table->key_references || !target->table->has_unique)
+		return number_lent(work, target, key[0].integer, out);
+	return p2p_refs_key_taken(&target->settle->refs, target->table, key, &own, out);
+}
+
 /* 0, or what stops it. */
 static int insert_once(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
 {
@@ -310,7 +322,7 @@ static int insert_once(struct p2p_rowwork *work, struct p2p_target *target, stru
 	if (rc == P2P_ENOENT)
 		return P2P_ECORRUPT; /* whoever calls knows that its parents have numbers */
 	if (!rc)
-		rc = number_lent(work, target, key[0].integer, &lent);
+		rc = key_lent(work, target, key, &lent);
 	if (rc)
 		return rc;
 	return lent ? P2P_APPTABLE_TAKEN : p2p_apptable_insert(&target->app, &work->cells);

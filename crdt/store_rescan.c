@@ -215,12 +215,27 @@ static int key_means(struct rescan *scan, const void *bytes, size_t len, bool *o
 			     : p2p_refs_key_shown(&scan->refs.refs, scan->table, &identity, out);
 }
 
+/* The table has a row under its key. *out: another's, which can only be where numbers in keys mean
+ * rows. Merges put none there (p2p_refs_key_taken()), so a look does not ask. */
+static int key_of_other(struct rescan *scan, const struct p2p_value *key, const void *bytes,
+			size_t len, bool *out)
+{
+	int rc;
+
+	*out = false;
+	if (!scan->table->key_references || scan->slice)
+		return 0;
+	rc = identity_of_row(scan, key);
+	*out = !rc && (scan->key.len != len || memcmp(scan->key.data, bytes, len) != 0);
+	return rc;
+}
+
 /* Rows that are known and no longer in the table: their keys are journalled. */
 static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_t number)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	sqlite3_stmt *row;
-	bool means;
+	bool means, other;
 	int rc;
 
 	if (!p2p_rowstate_alive(&scan->state))
@@ -233,6 +248,10 @@ static int scan_known(struct rescan *scan, const void *bytes, size_t len, int64_
 	if (!rc)
 		rc = p2p_store_app_row(scan->store, scan->table, key, &row);
 	p2p_store_row_done(scan->store);
+	if (!rc) {
+		rc = key_of_other(scan, key, bytes, len, &other);
+		return rc || !other ? rc : scan_nameless(scan, bytes, len);
+	}
 	if (rc != P2P_ENOENT)
 		return rc;
 	rc = key_means(scan, bytes, len, &means);

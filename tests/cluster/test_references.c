@@ -424,6 +424,39 @@ static void a_row_that_comes_back_finds_its_parent_replaced(void **state)
 	end();
 }
 
+/* What it had replaced by its key was not noticed to be gone when another row with that key came
+ * back: a number that is loose, and one that names its parent. */
+static void a_replaced_row_is_found_gone_before_another_has_its_key(void **state)
+{
+	(void)state;
+	begin(13, 4,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, name TEXT);"
+	      "CREATE TABLE more(id INTEGER PRIMARY KEY REFERENCES parent(id) ON DELETE CASCADE,"
+	      " v UNIQUE, n)");
+	part();
+	cluster_connect(&cluster, 0, 3);
+	cluster_connect(&cluster, 1, 2);
+	cluster_sql(&cluster, 0, "INSERT INTO more VALUES(2, 'x', 0)");
+	cluster_run(&cluster, 3000);
+	cluster_sql(&cluster, 1,
+		    "INSERT INTO parent VALUES(2, 'b'); INSERT INTO more VALUES(2, 'y', 0)");
+	cluster_run(&cluster, 100);
+	cluster_disconnect(&cluster, 1, 2);
+	cluster_connect(&cluster, 0, 1);
+	cluster_run(&cluster, 3000);
+	expect_rows(0, "SELECT * FROM more", "|2|'x'|0\n");
+	part();
+	cluster_sql(&cluster, 0, "INSERT OR REPLACE INTO more VALUES(3, 'x', 0)");
+	cluster_sql(&cluster, 2, "UPDATE more SET n = 1");
+	cluster_run(&cluster, 10);
+	cluster_connect_all(&cluster);
+	cluster_run(&cluster, 3000);
+	settle();
+	expect_all("SELECT * FROM parent", "|2|'b'\n");
+	expect_all("SELECT * FROM more", "|2|'y'|1\n|3|'x'|0\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +472,7 @@ int main(void)
 		cmocka_unit_test(an_entry_of_a_row_without_a_number_has_none),
 		cmocka_unit_test(a_replaced_row_is_found_gone_though_its_parent_is_kept_out),
 		cmocka_unit_test(a_row_that_comes_back_finds_its_parent_replaced),
+		cmocka_unit_test(a_replaced_row_is_found_gone_before_another_has_its_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
