@@ -313,6 +313,37 @@ static int key_lent(struct p2p_rowwork *work, struct p2p_target *target,
 	return p2p_refs_key_taken(&target->settle->refs, target->table, key, &own, out);
 }
 
+/* Somebody else stands at the row's own number, or is known to. */
+static int number_taken(struct p2p_rowwork *work, struct p2p_target *target, bool *out)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	struct sqlite3_stmt *stmt;
+	int rc = p2p_rowwork_key(work, target, key);
+
+	if (!rc)
+		rc = number_lent(work, target, key[0].integer, out);
+	if (rc || *out)
+		return rc;
+	rc = p2p_store_app_row(target->store, target->table, key, &stmt);
+	p2p_store_row_done(target->store);
+	*out = rc == 0;
+	return rc == P2P_ENOENT ? 0 : rc;
+}
+
+int p2p_rowwork_number(struct p2p_rowwork *work, struct p2p_target *target)
+{
+	int64_t start = 0;
+	bool taken = target->table->generated_identity;
+	int rc = taken ? number_taken(work, target, &taken) : 0;
+
+	while (!rc && taken) {
+		rc = rowwork_interim(work, target, &start);
+		if (!rc)
+			rc = number_taken(work, target, &taken);
+	}
+	return rc;
+}
+
 /* 0, or what stops it. */
 static int insert_once(struct p2p_rowwork *work, struct p2p_target *target, struct p2p_value *key)
 {

@@ -98,6 +98,9 @@ int p2p_rowwork_place(struct p2p_rowwork *work, struct p2p_target *target,
 int p2p_rowwork_gather(struct p2p_rowwork *work, struct p2p_target *target,
 		       bool in_table) P2P_MUST_CHECK;
 
+/* A row that is about to be inserted gets an interim number if its own is another's: before
+ * anything that refers to it shows that. */
+int p2p_rowwork_number(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;
 /* Inserts a row that is whole as far as it is known, under a number that is free: 0, or one of
  * P2P_APPTABLE_*, and nothing changed. Sets hashes and P2P_ROW_PARKED; does not save. */
 int p2p_rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target) P2P_MUST_CHECK;

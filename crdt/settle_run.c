@@ -146,6 +146,18 @@ static int row_refuse(struct run *run, struct p2p_target *target, int outcome)
 	return 0;
 }
 
+/* Rows that refer to one another come in one after the other: each finds the others' numbers. */
+static int row_number(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
+{
+	struct p2p_rowwork *work = &run->settle->work;
+	int rc;
+
+	if (!target->table->generated_identity)
+		return 0;
+	rc = p2p_rowwork_load_key(work, target, row->key, row->len);
+	return rc ? rc : p2p_rowwork_number(work, target);
+}
+
 static int row_show(struct run *run, struct p2p_target *target, const struct p2p_plan_row *row)
 {
 	struct p2p_rowwork *work = &run->settle->work;
@@ -163,7 +175,7 @@ static int row_show(struct run *run, struct p2p_target *target, const struct p2p
 	return rc ? rc : p2p_rowwork_save(work, target);
 }
 
-enum pass { HIDE, MASK, SHOW, UNMASK, PASSES };
+enum pass { HIDE, MASK, NUMBER, SHOW, UNMASK, PASSES };
 
 /* What the references of a shown row show from now on, as far as this pass has to do with it: the
  * cells that are set. */
@@ -256,6 +268,8 @@ static int row_pass(struct run *run, const struct p2p_plan_row *row, enum pass p
 	case MASK:   /* before others take what it showed */
 	case UNMASK: /* once its parents have their places */
 		return row->shown && row->visible ? row_refresh(run, target, row, pass) : 0;
+	case NUMBER:
+		return !row->shown && row->visible ? row_number(run, target, row) : 0;
 	case SHOW:
 		return !row->shown && row->visible ? row_show(run, target, row) : 0;
 	case PASSES:

@@ -153,6 +153,27 @@ static void rows_that_support_each_other_are_shown(void **state)
 	in_every_order("SELECT * FROM node", "1|2;2|1;3|3;");
 }
 
+/* A row that nobody captured has the number of one of two that come in together. */
+static void a_row_shown_before_its_parent_has_the_number_that_is_left_for_that(void **state)
+{
+	const size_t order[] = {0, 1};
+	struct change *x, *y;
+
+	(void)state;
+	x = add('A', 10, NODE, 'x');
+	put(x, value(0, kit_int(5)));
+	put(x, refers(1, 'y'));
+	y = add('A', 11, NODE, 'y');
+	put(y, value(0, kit_int(1)));
+	put(y, refers(1, 'x'));
+	kit_sql(&a, "INSERT INTO node(id) VALUES(1)");
+	deliver_all(&a, order, 2);
+	assert_string_equal(
+		kit_rows(&a, "SELECT x.id, y.id < 0, z.id FROM node x JOIN node y ON y.id = x.next"
+			     " JOIN node z ON z.id = y.next WHERE x.id = 5"),
+		"5|1|5;");
+}
+
 static void a_key_with_a_reference_follows_its_parent(void **state)
 {
 	struct change *part;
@@ -400,6 +421,7 @@ int main(void)
 		T(a_child_waits_for_its_parent_with_its_own_children),
 		T(a_deleted_parent_takes_its_children_along_and_brings_them_back),
 		T(rows_that_support_each_other_are_shown),
+		T(a_row_shown_before_its_parent_has_the_number_that_is_left_for_that),
 		T(a_key_with_a_reference_follows_its_parent),
 		T(a_row_named_by_its_parent_has_its_number),
 		T(a_loose_number_never_waits),
