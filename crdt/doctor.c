@@ -240,7 +240,7 @@ static int guess(struct p2p_doctor *doctor, const struct p2p_table *table, uint3
 	size_t i;
 	int rc = 0;
 
-	if (at->affinity != 'D' || declared(table, column) ||
+	if (!p2p_column_holds_numbers(at) || declared(table, column) ||
 	    (table->lone_number && column == table->key[0]))
 		return 0;
 	for (i = 0; i < doctor->count && !rc; i++) {
@@ -386,6 +386,8 @@ static int open_file(struct p2p_doctor *doctor, struct p2p_error *err)
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_busy_timeout(doctor->db, BUSY_WAIT_MS);
+	if (rc == SQLITE_OK) /* as a node writes: what triggers call need not be there */
+		rc = sqlite3_db_config(doctor->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(doctor->db, "SELECT count(*) FROM main.sqlite_schema", NULL, NULL,
 				  NULL);

@@ -32,6 +32,15 @@ static int damage(struct p2p_doctor *doctor)
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
+	if ((rc & 0xff) == SQLITE_ERROR) {
+		/* nothing is wrong with the file: an index needs what only its application has */
+		(void)snprintf(what, sizeof(what), "%s", sqlite3_errmsg(doctor->db));
+		(void)sqlite3_finalize(stmt); /* told here */
+		return p2p_doctor_tell(doctor, "", P2P_FINDING_NOTE, "integrity", "",
+				       "whether it is damaged can only be checked by the "
+				       "application (%s)",
+				       what);
+	}
 	if (rc == SQLITE_ROW)
 		(void)snprintf(what, sizeof(what), "%s",
 			       (const char *)sqlite3_column_text(stmt, 0));

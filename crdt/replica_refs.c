@@ -143,10 +143,10 @@ static int check_column(struct named *named)
 
 	if (column->flags & P2P_COLUMN_GENERATED)
 		return refuse(named, P2P_EREFUSED, "the column is computed by SQLite", "");
-	if (column->affinity != 'D')
+	if (!p2p_column_holds_numbers(column))
 		return refuse(named, P2P_EREFUSED,
-			      "the column is not declared INTEGER: it would not hold the "
-			      "parent's new number as one",
+			      "the column is declared TEXT or REAL: it would not hold the "
+			      "parent's new number as one (INTEGER, NUMERIC, or no type would)",
 			      "");
 	if (named->child.lone_number && named->at == named->child.key[0])
 		return refuse(named, P2P_EREFUSED,

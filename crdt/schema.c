@@ -385,8 +385,8 @@ static int refuse_by_writing(sqlite3 *db, struct p2p_table *table)
 		return P2P_ENOMEM;
 	rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
 	sqlite3_free(sql);
-	(void)sqlite3_finalize(stmt); /* was not run */
-	if (rc != SQLITE_ERROR)
+	(void)sqlite3_finalize(stmt);	 /* was not run */
+	if ((rc & 0xff) != SQLITE_ERROR) /* a missing collation has an extended code of its own */
 		return rc == SQLITE_OK ? 0 : p2p_schema_error(db, rc, NULL, table->name);
 	(void)snprintf(
 		reason, sizeof(reason),

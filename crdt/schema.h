@@ -67,8 +67,9 @@ struct p2p_foreign {
 };
 
 /* A column that holds the identity of a row of another replicated table, or of its own: it shows
- * the number under which that row is shown, wherever it is. One of INTEGER affinity that is a
- * FOREIGN KEY by itself to a lone INTEGER PRIMARY KEY, or that --ref names. */
+ * the number under which that row is shown, wherever it is. One that holds integers as such
+ * (p2p_column_holds_numbers) and is a FOREIGN KEY by itself to a lone INTEGER PRIMARY KEY, or that
+ * --ref names. */
 enum p2p_instead { P2P_INSTEAD_NOTHING, P2P_INSTEAD_NULL, P2P_INSTEAD_NUMBER };
 
 struct p2p_reference {
@@ -128,6 +129,9 @@ int p2p_schema_read_table(struct sqlite3 *db, const char *name, struct p2p_table
 int p2p_schema_each(struct sqlite3 *db, int (*each)(void *ctx, struct p2p_table *table), void *ctx,
 		    struct p2p_error *err) P2P_MUST_CHECK;
 
+/* An integer that is written to the column is read back as one: INTEGER, NUMERIC, no type at all.
+ * Not TEXT, and not REAL. */
+bool p2p_column_holds_numbers(const struct p2p_column *column);
 /* A FOREIGN KEY of a table is a reference to this parent, if that is the table it names. */
 bool p2p_foreign_is_reference(const struct p2p_table *table, const struct p2p_foreign *foreign,
 			      const struct p2p_table *parent);

@@ -118,6 +118,11 @@ int p2p_schema_foreigns_read(sqlite3 *db, struct p2p_table *table)
 
 /* --- references ------------------------------------------------------------------------------- */
 
+bool p2p_column_holds_numbers(const struct p2p_column *column)
+{
+	return column->affinity == 'D' || column->affinity == 'C' || column->affinity == 'A';
+}
+
 bool p2p_foreign_is_reference(const struct p2p_table *table, const struct p2p_foreign *foreign,
 			      const struct p2p_table *parent)
 {
@@ -126,7 +131,7 @@ bool p2p_foreign_is_reference(const struct p2p_table *table, const struct p2p_fo
 	if (foreign->count != 1 || !parent->lone_number)
 		return false;
 	column = &table->columns[foreign->columns[0]];
-	if (column->affinity != 'D' || (column->flags & P2P_COLUMN_GENERATED))
+	if (!p2p_column_holds_numbers(column) || (column->flags & P2P_COLUMN_GENERATED))
 		return false;
 	return !foreign->to[0] ||
 	       sqlite3_stricmp(foreign->to[0], parent->columns[parent->key[0]].name) == 0;

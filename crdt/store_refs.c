@@ -467,7 +467,7 @@ static int named_settle(struct p2p_store *store, struct p2p_table *table)
 		struct p2p_reference reference = {.column = i, .parent = column->named};
 		struct p2p_table *parent;
 
-		if (!(column->flags & P2P_COLUMN_NAMED) || column->affinity != 'D')
+		if (!(column->flags & P2P_COLUMN_NAMED) || !p2p_column_holds_numbers(column))
 			continue;
 		parent = p2p_store_table_by_id(store, &column->named);
 		if (parent && parent->state == P2P_TABLE_LIVE && parent->lone_number)

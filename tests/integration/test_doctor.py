@@ -70,9 +70,37 @@ def what_only_the_application_has_is_told(world):
     conn.execute("CREATE TABLE t(id TEXT PRIMARY KEY, x, y AS (mine(x)))")
     conn.create_collation("own", lambda a, b: (a > b) - (a < b))
     conn.execute("CREATE TABLE u(id TEXT PRIMARY KEY, x TEXT COLLATE own UNIQUE)")
+    conn.execute("CREATE TABLE v(id TEXT PRIMARY KEY, x TEXT COLLATE own)")
+    conn.execute("CREATE TRIGGER sorts AFTER INSERT ON v BEGIN UPDATE v SET x = mine(x) WHERE id = new.id; END")
     found = findings(world, "a.db")
     has(found, "t", "refused", "warn", "mine")
     has(found, "u", "refused", "warn", "own")
+    has(found, "v", "identity", "note", "id are one row")
+    has(found, "v", "trigger", "warn", "sorts", "mine")
+    has(found, "", "integrity", "note", "own")
+    check(not [f for f in found if f["level"] == "error"], "nothing is damaged")
+
+
+def what_only_the_application_has_keeps_no_other_table_out(world):
+    """What doctor says of a table is what share does with it."""
+    conn = world.db("a.db")
+    conn.create_function("mine", 1, lambda x: x, deterministic=True)
+    conn.create_collation("own", lambda a, b: (a > b) - (a < b))
+    conn.executescript("""
+        CREATE TABLE decks(id INTEGER PRIMARY KEY, name TEXT COLLATE own UNIQUE);
+        CREATE TABLE books(id TEXT PRIMARY KEY, title TEXT COLLATE own, sort TEXT);
+        CREATE TRIGGER sorts AFTER INSERT ON books BEGIN UPDATE books SET sort = mine(new.title) WHERE id = new.id; END;
+        INSERT INTO decks VALUES (1, 'd'); INSERT INTO books(id, title) VALUES ('b', 'Book');""")
+    conn.execute("VACUUM INTO ?", (world.path("b.db"),))
+    first = Shared(world.node("share", "a.db"))
+    states = {t["name"]: t["state"] for t in world.status("a.db")["tables"]}
+    check(states == {"books": "live", "decks": "refused"}, states)
+    world.node("join", first.ticket, "b.db", "--merge").line("joined ")
+    conn.execute("INSERT INTO books(id, title) VALUES ('c', 'Other')")
+    conn.execute("UPDATE books SET title = 'book' WHERE id = 'b'")
+    world.level("a.db", "b.db")
+    other = world.db("b.db").execute("SELECT * FROM books ORDER BY id").fetchall()
+    check(other == [("b", "book", "Book"), ("c", "Other", "Other")], other)
 
 
 def files_of_several_users_need_their_directory(world):
@@ -96,6 +124,7 @@ def it_works_beside_a_running_node_and_on_what_is_no_database(world):
 main([
     every_table_gets_what_will_happen_and_why,
     what_only_the_application_has_is_told,
+    what_only_the_application_has_keeps_no_other_table_out,
     files_of_several_users_need_their_directory,
     it_works_beside_a_running_node_and_on_what_is_no_database,
 ])

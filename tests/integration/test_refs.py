@@ -57,6 +57,27 @@ def an_undeclared_reference_follows_its_row(world):
           "one row got another number, and a column that was not named does not follow")
 
 
+def a_foreign_key_without_a_type_follows_its_row(world):
+    """Declared without a type, or NUMERIC, a column holds the number of its parent, too."""
+    a = world.db("a.db", SCHEMA + """
+        CREATE TABLE loose(id TEXT PRIMARY KEY, untyped REFERENCES parents(id),
+            number NUMERIC REFERENCES parents, whole DECIMAL(10,2) REFERENCES parents ON DELETE SET NULL);""")
+    share = world.node("share", "a.db", "--ref", "child.parent=parents")
+    first = Shared(share)
+    join = world.node("join", first.ticket, "b.db")
+    join.line("joined ")
+    stopped(world, join, share)
+    b = world.db("b.db")
+    both_write_apart(world, a, b)
+    for conn, side in ((a, "a"), (b, "b")):
+        conn.execute("INSERT INTO loose SELECT ?, m, m, m FROM (SELECT max(id) AS m FROM parents)", (side,))
+    meet(world, first.address, a, b)
+    for conn in (a, b):
+        said = rows(conn, """SELECT l.id, p.name, q.name, r.name FROM loose l LEFT JOIN parents p ON p.id = l.untyped
+            LEFT JOIN parents q ON q.id = l.number LEFT JOIN parents r ON r.id = l.whole ORDER BY 1""")
+        check(said == [("a",) * 4, ("b",) * 4], said)
+
+
 def a_reference_is_named_when_a_table_is_enabled(world):
     a = world.db("a.db", SCHEMA)
     share = world.node("share", "a.db", "--table", "parents")
@@ -91,7 +112,7 @@ def what_cannot_be_one_is_refused(world):
             ("same=parents", 1, "several tables have this column"),
             ("child.parent=nothing", 1, "there is no table"),
             ("child.parent=texts", 5, "lone INTEGER PRIMARY KEY"),
-            ("texts.parent=parents", 5, "not declared INTEGER"),
+            ("texts.parent=parents", 5, "declared TEXT or REAL"),
             ("twice.p=twice", 5, "its FOREIGN KEY names another table"),
             ("twice.id=parents", 5, "numbers the rows of its own table")):
         share = world.node("share", "a.db", "--ref", ref)
@@ -117,5 +138,6 @@ def it_is_named_at_first_or_not_at_all(world):
     world.run("enable", "a.db", "parents")
 
 
-main([an_undeclared_reference_follows_its_row, a_reference_is_named_when_a_table_is_enabled,
+main([an_undeclared_reference_follows_its_row, a_foreign_key_without_a_type_follows_its_row,
+      a_reference_is_named_when_a_table_is_enabled,
       it_may_be_said_again, what_cannot_be_one_is_refused, it_is_named_at_first_or_not_at_all])
