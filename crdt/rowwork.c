@@ -359,6 +359,24 @@ static int insert_once(struct p2p_rowwork *work, struct p2p_target *target, stru
 	return lent ? P2P_APPTABLE_TAKEN : p2p_apptable_insert(&target->app, &work->cells);
 }
 
+/* Nobody wrote these, and the table filled in a number: it means nobody, and follows nobody. Its
+ * values were read back. */
+static int refs_filled_in(struct p2p_rowwork *work, const struct p2p_table *table)
+{
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < work->ref_count && !rc; i++) {
+		const struct p2p_column *column = &table->columns[i];
+
+		if (column->reference == P2P_REFERENCE_NONE || (column->flags & P2P_COLUMN_KEY) ||
+		    work->cells.set[i] || work->stored.values[i].type != P2P_INTEGER)
+			continue;
+		rc = p2p_rowrefs_set(work, i, P2P_REFCELL_LOOSE, NULL, 0);
+	}
+	return rc;
+}
+
 int p2p_rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 {
 	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
@@ -374,6 +392,8 @@ int p2p_rowwork_insert(struct p2p_rowwork *work, struct p2p_target *target)
 		return rc;
 	target->rows++;
 	rc = p2p_rowwork_hashes(work, target, key, true);
+	if (!rc)
+		rc = refs_filled_in(work, target->table);
 	if (!rc)
 		rc = p2p_rowrefs_keep(work, target, false);
 	if (!rc && (work->state.flags & P2P_ROW_PARKED)) {

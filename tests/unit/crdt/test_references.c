@@ -259,6 +259,20 @@ static void set_default_shows_the_default_if_that_row_is_there(void **state)
 
 /* --- with UNIQUE ------------------------------------------------------------------------------ */
 
+static void a_default_that_nobody_wrote_follows_nobody(void **state)
+{
+	struct change *moved;
+
+	(void)state;
+	put(add('x', 10, SEAT, 's'), value(0, kit_int(1)));
+	person('x', 11, 'a', 1, "ann");
+	moved = add('x', 12, PERSON, 'a');
+	moved->update = true;
+	put(moved, value(0, kit_int(7)));
+	person('y', 13, 'b', 1, "bob");
+	in_every_order("SELECT id, who FROM seat", "1|1;");
+}
+
 static void children_of_a_row_that_lost_its_value_wait_with_it(void **state)
 {
 	(void)state;
@@ -427,6 +441,7 @@ int main(void)
 		T(a_loose_number_never_waits),
 		T(set_null_shows_null_until_the_parent_is_there),
 		T(set_default_shows_the_default_if_that_row_is_there),
+		T(a_default_that_nobody_wrote_follows_nobody),
 		T(children_of_a_row_that_lost_its_value_wait_with_it),
 		T(a_value_with_a_reference_is_claimed_by_number),
 		T(a_partial_index_over_an_expression_goes_to_the_earlier),
