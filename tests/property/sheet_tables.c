@@ -83,6 +83,7 @@ const struct twin_table sheet_tables[SHEET_TABLES] = {
 		      .follows = true}},
 	 .defaults = {[2] = {.type = P2P_INTEGER, .integer = 1}}},
 	{.name = "extra",
+	 .integers = BIT(0),
 	 .column_count = 2,
 	 .key_count = 1,
 	 .uniques = {{.columns = BIT(1)}, {.columns = BIT(0)}},

@@ -183,7 +183,7 @@ void twin_add(struct twin *twin, uint32_t table, const struct p2p_record *record
 	      const struct p2p_clock *clock)
 {
 	struct twin_row *row = twin_find(twin, table, &record->identity);
-	struct p2p_cell number;
+	struct p2p_cell number, zero = {.value = {.type = P2P_INTEGER}};
 	size_t i;
 
 	if (!row)
@@ -202,7 +202,10 @@ void twin_add(struct twin *twin, uint32_t table, const struct p2p_record *record
 
 		if (cell->tag == P2P_CELL_COUNTER)
 			total_add(row, clock, cell);
-		else
+		if (cell->tag == P2P_CELL_COUNTER && (record->flags & P2P_RECORD_BORN))
+			cell_add(&row->cells[cell->column], clock,
+				 &zero); /* it counts from there */
+		else if (cell->tag != P2P_CELL_COUNTER)
 			cell_add(&row->cells[cell->column], clock, cell);
 	}
 	yields_add(row, clock, record);

@@ -14,7 +14,7 @@
 #define TWIN_COLUMNS_MAX 6
 #define TWIN_UNIQUES_MAX 3
 #define TWIN_FOREIGN_MAX 2
-#define TWIN_TOTALS_MAX	 8
+#define TWIN_TOTALS_MAX	 32
 
 /* What a row does while a row that it references is not shown. */
 enum twin_action {
@@ -49,6 +49,7 @@ struct twin_table {
 	uint32_t key_count; /* columns 0..key_count-1 are the key */
 	uint32_t not_null;  /* set of bits */
 	uint32_t counters;  /* set of bits */
+	uint32_t integers;  /* set of bits: columns that nothing else can be stored in */
 	struct twin_unique uniques[TWIN_UNIQUES_MAX];
 	struct twin_foreign foreign[TWIN_FOREIGN_MAX];
 	struct p2p_value defaults[TWIN_COLUMNS_MAX];
@@ -124,6 +125,8 @@ void twin_project(struct twin *twin);
 /* Row of an identity, NULL when no record named it. */
 struct twin_row *twin_find(const struct twin *twin, uint32_t table,
 			   const struct p2p_identity *identity);
+/* The FOREIGN KEY by which a column names rows; NULL: none. */
+const struct twin_foreign *twin_follows(const struct twin_table *table, uint32_t column);
 /* The row claims a value under this constraint (an index), and since when. */
 bool twin_claims(const struct twin_row *row, size_t unique, struct twin_claim *out);
 /* Since when it claims its number. */

@@ -233,7 +233,7 @@ static void value_integer(struct p2p_value *out, int64_t integer)
 	out->integer = integer;
 }
 
-static const struct twin_foreign *follows(const struct twin_table *table, uint32_t column)
+const struct twin_foreign *twin_follows(const struct twin_table *table, uint32_t column)
 {
 	size_t f;
 
@@ -248,27 +248,49 @@ static const struct twin_row *target_of(const struct twin *twin, const struct tw
 					uint32_t column)
 {
 	const struct twin_cell *cell = row_cell(row, column);
-	const struct twin_foreign *foreign = follows(row->table, column);
+	const struct twin_foreign *foreign = twin_follows(row->table, column);
 
 	if (!foreign || cell->tag != P2P_CELL_REFERENCE)
 		return NULL;
 	return twin_find(twin, foreign->parent, &cell->reference);
 }
 
+/* What an application wrote and the totals of all; or that alone, if it is no number and the
+ * youngest. */
+static void project_counter(struct twin_row *row, uint32_t i)
+{
+	const struct twin_cell *base = &row->cells[i];
+	bool number = !base->written || base->value.type == P2P_INTEGER, youngest = true;
+	__extension__ __int128 sum = base->written ? 0 : row->table->defaults[i].integer;
+	size_t t;
+
+	if (base->written && number)
+		sum = base->value.integer;
+	for (t = 0; t < row->total_count; t++) {
+		if (row->totals[t].column != i)
+			continue;
+		sum += row->totals[t].total;
+		youngest &= p2p_clock_cmp(&row->totals[t].clock, &base->clock) < 0;
+	}
+	if (!number && youngest) {
+		row->values[i] = base->value;
+		return;
+	}
+	if (sum > INT64_MAX)
+		sum = INT64_MAX;
+	value_integer(&row->values[i], sum < INT64_MIN ? INT64_MIN : (int64_t)sum);
+}
+
 static void project_value(const struct twin *twin, struct twin_row *row, uint32_t i)
 {
 	const struct twin_cell *cell = row_cell(row, i);
 	const struct twin_row *target;
-	int64_t sum = 0;
-	size_t t;
 
 	row->values[i] = cell->value;
 	if (row->table->generated && i == 0) {
 		value_integer(&row->values[i], row->number);
 	} else if (row->table->counters >> i & 1) {
-		for (t = 0; t < row->total_count; t++)
-			sum += row->totals[t].column == i ? row->totals[t].total : 0;
-		value_integer(&row->values[i], sum);
+		project_counter(row, i);
 	} else if (cell->tag == P2P_CELL_REFERENCE) {
 		target = target_of(twin, row, i);
 		if (target && target->complete)
@@ -436,6 +458,22 @@ static bool row_holds(const struct twin *twin, const struct twin_row *row)
 	return true;
 }
 
+/* The table takes its values. */
+static bool row_stored(const struct twin_row *row)
+{
+	uint32_t i;
+
+	for (i = 0; i < row->table->column_count; i++) {
+		if (row->unresolved >> i & 1)
+			continue;
+		if ((row->table->not_null >> i & 1) && row->values[i].type == P2P_NULL)
+			return false;
+		if ((row->table->integers >> i & 1) && row->values[i].type != P2P_INTEGER)
+			return false;
+	}
+	return true;
+}
+
 /* The greatest set: all, less those whose references do not hold, until nothing changes. */
 static void project_foreign(struct twin *twin)
 {
@@ -443,7 +481,7 @@ static void project_foreign(struct twin *twin)
 	size_t i;
 
 	for (i = 0; i < twin->count; i++)
-		twin->rows[i].shown = twin->rows[i].unique;
+		twin->rows[i].shown = twin->rows[i].unique && row_stored(&twin->rows[i]);
 	while (again) {
 		again = false;
 		for (i = 0; i < twin->count; i++)

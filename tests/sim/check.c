@@ -559,7 +559,8 @@ static void check_references(struct sim_host *host)
 	sqlite3_stmt *stmt = NULL;
 	int rc;
 
-	if (!host->sim->plan.enforced)
+	/* a liar leaves them, too */
+	if (!host->sim->plan.enforced || host->sim->hostile)
 		return;
 	rc = sqlite3_prepare_v2(host->app, "PRAGMA foreign_key_check", -1, &stmt, NULL);
 	if (rc == SQLITE_OK)

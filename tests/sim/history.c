@@ -127,16 +127,68 @@ static uint32_t table_of(const struct history *history, const struct p2p_id *id)
 	return TABLES_MAX; /* it waits */
 }
 
+/* The parts of a key of such a row. false: it is none. */
+static bool key_parts(const struct twin_table *table, const struct p2p_identity *identity,
+		      struct p2p_cell *parts)
+{
+	struct p2p_reader reader;
+	uint32_t i;
+
+	p2p_reader_init(&reader, identity->key, identity->key_len);
+	for (i = 0; i < table->key_count; i++) {
+		uint8_t tag = p2p_read_u8(&reader);
+
+		memset(&parts[i], 0, sizeof(parts[i]));
+		if (tag == P2P_CELL_REFERENCE && twin_follows(table, i)) {
+			parts[i].tag = P2P_CELL_REFERENCE;
+			p2p_identity_read(&reader, &parts[i].reference);
+		} else {
+			p2p_value_read_tagged(&reader, tag, &parts[i].value);
+			if (parts[i].value.type == P2P_NULL)
+				return false;
+		}
+	}
+	return !reader.failed && !p2p_reader_left(&reader);
+}
+
+/* What can be merged of a row is: the rest waits for a later version. */
+static bool cell_merges(const struct twin_table *table, const struct p2p_cell *parts,
+			const struct p2p_cell *cell)
+{
+	bool follows;
+
+	if (cell->column >= table->column_count)
+		return false;
+	follows = twin_follows(table, cell->column) != NULL;
+	if (table->counters >> cell->column & 1)
+		return cell->tag == P2P_CELL_VALUE || cell->tag == P2P_CELL_COUNTER;
+	if (cell->tag == P2P_CELL_COUNTER)
+		return false;
+	if (!follows && (cell->tag == P2P_CELL_REFERENCE || cell->tag == P2P_CELL_LOOSE))
+		return false;
+	if (table->generated)
+		return cell->column > 0 || cell->value.type == P2P_INTEGER;
+	/* a reference in a key is said by the identity */
+	return cell->column >= table->key_count ||
+	       (!follows && p2p_value_equal(&cell->value, &parts[cell->column].value));
+}
+
 /* What the liar writes for a later version: cells, or the whole record, wait. false: all of it. */
 static bool keep_known(const struct history *history, uint32_t table, struct p2p_record *record)
 {
+	struct p2p_cell parts[TWIN_COLUMNS_MAX];
 	size_t i, kept = 0;
 
 	if (table == TABLES_MAX ||
 	    history->tables[table].generated != (record->identity.kind != P2P_IDENTITY_KEY))
 		return false;
+	if (!history->tables[table].generated &&
+	    !key_parts(&history->tables[table], &record->identity, parts))
+		return false;
 	for (i = 0; i < record->cell_count; i++)
-		if (table >= SIM_TABLES || record->cells[i].tag == P2P_CELL_VALUE)
+		if (table < SIM_TABLES
+			    ? record->cells[i].tag == P2P_CELL_VALUE
+			    : cell_merges(&history->tables[table], parts, &record->cells[i]))
 			record->cells[kept++] = record->cells[i];
 	record->cell_count = kept;
 	return true;

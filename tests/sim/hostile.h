@@ -2,7 +2,8 @@
  *
  * One host joins as an ordinary node. Then its node is closed, and a puppet takes its place: the
  * same keys and production sessions, and above them this code. hostile.c is its life and its
- * sessions, hostile_make.c what it signs, hostile_acts.c what it does to others.
+ * sessions, hostile_make.c and hostile_absurd.c what it signs, hostile_acts.c what it does to
+ * others.
  *
  * What it signs has one fate for each replica id, so that it is known what honest nodes must do
  * with it. */
@@ -12,15 +13,19 @@
 #include "crdt/authority.h"
 #include "crdt/changeset.h"
 #include "crdt/record.h"
+#include "crdt/store.h"
 #include "crdt/vv.h"
 #include "node/records.h"
 #include "tests/sim/sim.h"
 #include "transport/transport.h"
 
-#define HOSTILE_CHAINS_MAX    6 /* one of each fate */
-#define HOSTILE_CHANGES_MAX   1024
-#define HOSTILE_TEMPLATES_MAX 96
-#define HOSTILE_TABLES_MAX    12
+#define HOSTILE_CHAINS_MAX	6 /* one of each fate */
+#define HOSTILE_CHANGES_MAX	1024
+#define HOSTILE_TEMPLATES_MAX	96
+#define HOSTILE_TABLES_MAX	24
+#define HOSTILE_SHEETS		8
+#define HOSTILE_ROWS_MAX	128
+#define HOSTILE_CONSTRAINTS_MAX 32
 
 enum hostile_fate {
 	HOSTILE_ODD,	   /* valid, though extreme: merged by all */
@@ -64,6 +69,14 @@ struct hostile_template {
 	size_t len;
 };
 
+/* A row of a table of property/sheet.h that somebody wrote. */
+struct hostile_row {
+	uint32_t table; /* of the sheet */
+	uint64_t causal_length;
+	size_t len;
+	uint8_t key[128]; /* p2p_identity_put() */
+};
+
 struct hostile_session {
 	struct hostile *hostile;
 	struct p2p_session *session; /* NULL: none */
@@ -96,6 +109,13 @@ struct hostile {
 	size_t template_count;
 	struct p2p_schema_ref tables[HOSTILE_TABLES_MAX];
 	size_t table_count;
+	/* with --constraints */
+	size_t sheets[HOSTILE_SHEETS]; /* in tables */
+	struct hostile_row rows[HOSTILE_ROWS_MAX];
+	size_t row_next;
+	struct p2p_id constraints[HOSTILE_CONSTRAINTS_MAX];
+	size_t constraint_count;
+	unsigned int absurd_left; /* records */
 	unsigned int budget, make_left, junk;
 	bool still; /* it lies on, but makes nothing new */
 	bool dialling[SIM_HOSTS_MAX];
@@ -130,6 +150,16 @@ void hostile_keep(struct hostile *hostile, const P2p__V1__Part *part);
 void hostile_forge(struct hostile *hostile, const struct p2p_id *replica, uint64_t seq,
 		   struct hostile_change *out);
 void hostile_change_deinit(struct hostile_change *change);
+/* Index of a table in what it knows; SIZE_MAX: there is no room. */
+size_t hostile_table_note(struct hostile *hostile, const struct p2p_schema_ref *ref);
+
+/* hostile_absurd.c, with --constraints */
+void hostile_absurd_learn(struct hostile *hostile, struct p2p_store *store);
+/* Somebody wrote this. */
+void hostile_absurd_row(struct hostile *hostile, const struct p2p_id *table,
+			const struct p2p_record *record);
+/* Appends records. */
+void hostile_absurd(struct hostile *hostile, struct p2p_buf *body);
 
 /* hostile_acts.c */
 void hostile_act(struct hostile_session *session);

@@ -91,7 +91,7 @@ unsigned int hostile_branch(const struct hostile_session *session)
 
 /* --- learning --------------------------------------------------------------------------------- */
 
-static size_t table_note(struct hostile *hostile, const struct p2p_schema_ref *ref)
+size_t hostile_table_note(struct hostile *hostile, const struct p2p_schema_ref *ref)
 {
 	size_t i;
 
@@ -112,11 +112,14 @@ static void learn_records(struct hostile *hostile, struct p2p_body_reader *reade
 	const uint8_t *data = NULL;
 	size_t len, table;
 
-	while (hostile->template_count < HOSTILE_TEMPLATES_MAX &&
-	       p2p_body_reader_next(reader, &data, &len) == 0 && data) {
+	while (p2p_body_reader_next(reader, &data, &len) == 0 && data) {
 		if (p2p_record_read(&record, cells, 8, data, len))
 			continue;
-		table = table_note(hostile, &header->tables[record.table]);
+		if (hostile->sim->plan.constraints)
+			hostile_absurd_row(hostile, &header->tables[record.table].table, &record);
+		if (hostile->template_count == HOSTILE_TEMPLATES_MAX)
+			continue;
+		table = hostile_table_note(hostile, &header->tables[record.table]);
 		if (table != SIZE_MAX)
 			hostile->templates[hostile->template_count++] =
 				(struct hostile_template){table, copy_of(hostile, data, len), len};
@@ -175,6 +178,8 @@ void hostile_learn(struct hostile *hostile, struct p2p_node *node)
 		if (p2p_authority_add(hostile->authority, record->raw, record->raw_len) < 0)
 			sim_fail(hostile->sim, "hostile: a record of its own node is refused");
 	}
+	if (hostile->sim->plan.constraints)
+		hostile_absurd_learn(hostile, p2p_replica_store(node->replica));
 	own->id = *p2p_replica_id(node->replica);
 	hostile->chain_count = 1;
 	p2p_vv_init(&vv);
@@ -190,6 +195,25 @@ void hostile_learn(struct hostile *hostile, struct p2p_node *node)
 		own->head[1] = own->head[0];
 	}
 	p2p_vv_deinit(&vv);
+}
+
+/* Records of a part that is a whole body. */
+static void keep_rows(struct hostile *hostile, const P2p__V1__Part *part,
+		      const struct p2p_header *header)
+{
+	struct p2p_cell cells[8];
+	struct p2p_record record;
+	struct p2p_reader reader;
+	const uint8_t *data;
+	size_t len;
+
+	p2p_reader_init(&reader, part->data.data, part->data.len);
+	while (p2p_reader_left(&reader) && !reader.failed) {
+		data = p2p_read_bytes(&reader, P2P_SEGMENT_BYTES, &len);
+		if (data && p2p_record_read(&record, cells, 8, data, len) == 0 &&
+		    record.table < header->table_count)
+			hostile_absurd_row(hostile, &header->tables[record.table].table, &record);
+	}
 }
 
 void hostile_keep(struct hostile *hostile, const P2p__V1__Part *part)
@@ -214,6 +238,8 @@ void hostile_keep(struct hostile *hostile, const P2p__V1__Part *part)
 		out->raw = copy_of(hostile, part->header.data, part->header.len);
 		out->body = copy_of(hostile, part->data.data, part->data.len);
 		hostile->change_count++;
+		if (hostile->sim->plan.constraints)
+			keep_rows(hostile, part, &header);
 	}
 	p2p_header_deinit(&header);
 }
@@ -539,6 +565,8 @@ static void body_odd(struct hostile *hostile, struct draft *draft)
 
 	if (hostile_draw(hostile, 6) == 0)
 		body_later(hostile, &draft->body);
+	if (hostile->sim->plan.constraints && hostile_draw(hostile, 3))
+		hostile_absurd(hostile, &draft->body);
 	while (count--)
 		if (!record_odd(hostile, &draft->body, p2p_hlc_lives(draft->header.stamp)))
 			body_own(hostile, &draft->body);

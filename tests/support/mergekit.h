@@ -30,7 +30,7 @@ struct kit_mesh {
 struct kit_key {
 	uint32_t table;
 	size_t len;
-	uint8_t bytes[64];
+	uint8_t bytes[1024];
 };
 
 void kit_mesh_init(struct kit_mesh *mesh);
