@@ -167,18 +167,15 @@ static void sql_where_key(struct p2p_buf *sql, const struct p2p_table *table)
 	}
 }
 
-/* OR ABORT: the table's own ON CONFLICT REPLACE would delete other rows unseen. It would also stand
- * for the OR clauses in triggers, so it must not be where they run (sqlite.org/lang_createtrigger).
- */
-static void sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set,
-		       bool firing)
+void p2p_sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set,
+		    bool firing)
 {
 	uint32_t i, count = 0;
 
 	p2p_sql_text(sql, firing ? "INSERT INTO main." : "INSERT OR ABORT INTO main.");
 	p2p_sql_name(sql, table->name);
 	for (i = 0; i < table->column_count; i++) {
-		if (!set[i])
+		if (set ? !set[i] : table->columns[i].flags & P2P_COLUMN_GENERATED)
 			continue;
 		p2p_sql_text(sql, count++ ? "," : "(");
 		p2p_sql_name(sql, table->columns[i].name);
@@ -220,7 +217,7 @@ static int statement_make(struct p2p_apptable *app, struct p2p_apptable_statemen
 		return P2P_ENOMEM;
 	p2p_buf_init(&sql, SQL_BYTES_MAX);
 	if (out->insert)
-		sql_insert(&sql, app->table, cells->set, out->firing);
+		p2p_sql_insert(&sql, app->table, cells->set, out->firing);
 	else
 		sql_update(&sql, app->table, cells->set, out->firing);
 	rc = p2p_sql_prepare(app->store, &sql, &out->stmt);

@@ -82,6 +82,11 @@ bool p2p_apptable_converts(const struct p2p_apptable *app, uint32_t column,
 /* SQL text: appends a name in double quotes, or a text as it is. */
 void p2p_sql_name(struct p2p_buf *sql, const char *name);
 void p2p_sql_text(struct p2p_buf *sql, const char *text);
+/* An INSERT of the columns that are set; NULL: of all that are stored. Unless triggers are to fire
+ * it is OR ABORT: the table's own ON CONFLICT REPLACE would delete other rows unseen. That would
+ * also stand for the OR clauses in triggers (sqlite.org/lang_createtrigger.html). */
+void p2p_sql_insert(struct p2p_buf *sql, const struct p2p_table *table, const uint8_t *set,
+		    bool firing);
 /* Prepares what sql holds, kept for long. P2P_ENOMEM, P2P_ETOOBIG, errors of SQLite. */
 int p2p_sql_prepare(struct p2p_store *store, struct p2p_buf *sql,
 		    struct sqlite3_stmt **out) P2P_MUST_CHECK;

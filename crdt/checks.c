@@ -36,24 +36,6 @@ static bool mentions_check(const char *sql)
 	return false;
 }
 
-static void sql_insert(const struct p2p_table *table, struct p2p_buf *sql)
-{
-	uint32_t i, count = 0;
-
-	p2p_sql_text(sql, "INSERT OR ABORT INTO main.");
-	p2p_sql_name(sql, table->name);
-	for (i = 0; i < table->column_count; i++) {
-		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
-			continue;
-		p2p_sql_text(sql, count++ ? "," : "(");
-		p2p_sql_name(sql, table->columns[i].name);
-	}
-	p2p_sql_text(sql, ")VALUES(?");
-	while (--count)
-		p2p_sql_text(sql, ",?");
-	p2p_sql_text(sql, ")");
-}
-
 /* A table that cannot be made there, for a function of the application in a constraint: nobody can
  * judge it here. */
 static int private_open(struct p2p_checks *checks, const struct p2p_table *table, const char *text)
@@ -69,7 +51,7 @@ static int private_open(struct p2p_checks *checks, const struct p2p_table *table
 	rc = sqlite3_exec(checks->db, text, NULL, NULL, NULL);
 	if (rc == SQLITE_OK) {
 		p2p_buf_init(&sql, SQL_BYTES_MAX);
-		sql_insert(table, &sql);
+		p2p_sql_insert(&sql, table, NULL, false);
 		rc = p2p_buf_error(&sql) ? SQLITE_NOMEM
 					 : sqlite3_prepare_v2(checks->db, (const char *)sql.data,
 							      (int)sql.len, &checks->insert, NULL);

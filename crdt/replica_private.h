@@ -1,8 +1,9 @@
 /* What the files of a replica share: replica.c (life, state), replica_identity.c (founding, the
  * replica id, the mark), replica_records.c (membership and schema records), replica_tables.c
  * (enable, disable, rescan), replica_adopt.c (tables of the mesh), replica_capture.c (local
- * changes), replica_merge.c (remote changes), replica_numbers.c (permanent numbers), replica_log.c
- * (the side log as the sync engine sees it), replica_verify.c. */
+ * changes), replica_fold.c (their row states), replica_merge.c (remote changes), replica_numbers.c
+ * (permanent numbers), replica_log.c (the side log as the sync engine sees it), replica_verify.c.
+ */
 #ifndef P2P_CRDT_REPLICA_PRIVATE_H
 #define P2P_CRDT_REPLICA_PRIVATE_H
 
@@ -176,7 +177,7 @@ bool p2p_replica_in_question(const struct p2p_replica *replica);
 int p2p_replica_seal(struct p2p_replica *replica, size_t *out_changesets,
 		     struct p2p_error *err) P2P_MUST_CHECK;
 
-/* replica_merge.c */
+/* replica_fold.c */
 /* A write transaction in which everything journalled is captured and folded. P2P_EBUSY: the lock is
  * taken, or the application is faster than we are. */
 int p2p_replica_begin_fold(struct p2p_replica *replica, int timeout_ms,
@@ -191,7 +192,7 @@ int p2p_replica_end_fold_alone(struct p2p_replica *replica, struct p2p_error *er
 int p2p_replica_end_fold_later(struct p2p_replica *replica, struct p2p_error *err) P2P_MUST_CHECK;
 void p2p_replica_abort_fold(struct p2p_replica *replica);
 
-/* p2p_body_reader_next() of ctx, as struct p2p_merge_source wants it. */
+/* replica_merge.c: p2p_body_reader_next() of ctx, as struct p2p_merge_source wants it. */
 int p2p_replica_next_record(void *ctx, const uint8_t **out_data, size_t *out_len) P2P_MUST_CHECK;
 
 /* replica_numbers.c: rows of ours that show a temporary number get a permanent one. */

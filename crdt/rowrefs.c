@@ -90,8 +90,6 @@ static int entry_load(void *ctx, const struct p2p_store_ref *ref)
 	     table->columns[i].reference != P2P_REFERENCE_NONE) ||
 	    entries->work->refs[i].kind != P2P_REFCELL_UNSET)
 		return 0;
-	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)
-		return 0; /* its FOREIGN KEY, or its parent, is not here any more: a value */
 	/* its FOREIGN KEY is gone, or its parent is replicated no longer: kept for another day */
 	if (ref->parent && table->columns[i].reference == P2P_REFERENCE_NONE)
 		return 0;

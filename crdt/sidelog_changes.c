@@ -285,24 +285,39 @@ int p2p_sidelog_put_header(struct p2p_sidelog *log, const struct p2p_stored *sto
 	return rc;
 }
 
+/* A change's place in the tables. P2P_ENOENT. */
+static int change_key(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t seq, int64_t *out)
+{
+	int64_t number;
+	int rc = sidelog_reconnect(log, NULL);
+
+	if (!rc && (!sidelog_find(log, id, &number) || sidelog_key(number, seq, out)))
+		rc = P2P_ENOENT;
+	return rc;
+}
+
+/* A statement whose only parameter is the place of a change. */
+static int change_statement(struct p2p_sidelog *log, int64_t key, enum sidelog_sql which,
+			    sqlite3_stmt **out)
+{
+	int rc = sidelog_statement(log, which, out);
+
+	return !rc && sqlite3_bind_int64(*out, 1, key) != SQLITE_OK ? P2P_ENOMEM : rc;
+}
+
 int p2p_sidelog_get(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t seq,
 		    struct p2p_stored *out)
 {
 	sqlite3_stmt *stmt;
-	int64_t number, key;
+	int64_t key;
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	rc = sidelog_reconnect(log, NULL);
+	rc = change_key(log, id, seq, &key);
+	if (!rc)
+		rc = change_statement(log, key, SIDELOG_CHANGE_GET, &stmt);
 	if (rc)
 		return rc;
-	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
-		return P2P_ENOENT;
-	rc = sidelog_statement(log, SIDELOG_CHANGE_GET, &stmt);
-	if (rc)
-		return rc;
-	if (sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK)
-		return P2P_ENOMEM;
 	rc = sidelog_row(log, stmt);
 	if (!rc)
 		rc = sidelog_column(stmt, 0, out->hash.bytes, P2P_HASH_BYTES);
@@ -333,18 +348,13 @@ int p2p_sidelog_stamp(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t
 		      struct p2p_hlc *out)
 {
 	sqlite3_stmt *stmt;
-	int64_t number, key;
-	int rc = sidelog_reconnect(log, NULL);
+	int64_t key;
+	int rc = change_key(log, id, seq, &key);
 
+	if (!rc)
+		rc = change_statement(log, key, SIDELOG_NEXT_HAVE, &stmt);
 	if (rc)
 		return rc;
-	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
-		return P2P_ENOENT;
-	rc = sidelog_statement(log, SIDELOG_NEXT_HAVE, &stmt);
-	if (rc)
-		return rc;
-	if (sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK)
-		return P2P_ENOMEM;
 	rc = sidelog_row(log, stmt);
 	if (!rc)
 		out->value = (uint64_t)sqlite3_column_int64(stmt, 1);
@@ -443,27 +453,22 @@ int p2p_sidelog_put_segment(struct p2p_sidelog *log, const struct p2p_id *id, ui
 int p2p_sidelog_get_segment(struct p2p_sidelog *log, const struct p2p_id *id, uint64_t seq,
 			    uint32_t index, struct p2p_buf *out)
 {
-	sqlite3_stmt *stmt;
-	int64_t number, key;
+	sqlite3_stmt *stmt = NULL;
+	int64_t key;
 	int rc;
 
 	p2p_buf_reset(out);
-	rc = sidelog_reconnect(log, NULL);
+	rc = change_key(log, id, seq, &key);
 	if (rc)
 		return rc;
-	if (!sidelog_find(log, id, &number) || sidelog_key(number, seq, &key))
-		return P2P_ENOENT;
-	rc = index ? P2P_ENOENT : sidelog_statement(log, SIDELOG_CHANGE_BODY, &stmt);
-	if (!rc && sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK)
-		return P2P_ENOMEM;
+	rc = index ? P2P_ENOENT : change_statement(log, key, SIDELOG_CHANGE_BODY, &stmt);
 	if (!rc)
 		rc = sidelog_row(log, stmt);
 	if (rc == P2P_ENOENT) {
 		if (!index)
 			(void)sqlite3_reset(stmt); /* there was no row */
-		rc = sidelog_statement(log, SIDELOG_SEGMENT_GET, &stmt);
-		if (!rc && (sqlite3_bind_int64(stmt, 1, key) != SQLITE_OK ||
-			    sqlite3_bind_int64(stmt, 2, index) != SQLITE_OK))
+		rc = change_statement(log, key, SIDELOG_SEGMENT_GET, &stmt);
+		if (!rc && sqlite3_bind_int64(stmt, 2, index) != SQLITE_OK)
 			return P2P_ENOMEM;
 		if (!rc)
 			rc = sidelog_row(log, stmt);

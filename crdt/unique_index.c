@@ -284,24 +284,6 @@ static int private_table(struct p2p_unique_index *index)
 	return result;
 }
 
-static void sql_insert(const struct p2p_table *table, struct p2p_buf *sql)
-{
-	uint32_t i, count = 0;
-
-	p2p_sql_text(sql, "INSERT INTO main.");
-	p2p_sql_name(sql, table->name);
-	for (i = 0; i < table->column_count; i++) {
-		if (table->columns[i].flags & P2P_COLUMN_GENERATED)
-			continue;
-		p2p_sql_text(sql, count++ ? "," : "(");
-		p2p_sql_name(sql, table->columns[i].name);
-	}
-	p2p_sql_text(sql, ")VALUES(?");
-	while (--count)
-		p2p_sql_text(sql, ",?");
-	p2p_sql_text(sql, ")");
-}
-
 static void sql_select(const struct p2p_unique_index *index, struct p2p_buf *sql)
 {
 	size_t i;
@@ -331,7 +313,7 @@ static int private_statements(struct p2p_unique_index *index)
 	rc = private_prepare(index, &sql, &index->select);
 	(void)sqlite3_set_authorizer(index->db, NULL, NULL); /* always SQLITE_OK */
 	p2p_buf_reset(&sql);
-	sql_insert(index->app->table, &sql);
+	p2p_sql_insert(&sql, index->app->table, NULL, false);
 	if (!rc)
 		rc = private_prepare(index, &sql, &index->insert);
 	p2p_buf_reset(&sql);
