@@ -226,25 +226,52 @@ static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool park
 	return rc;
 }
 
-/* The row with an entry for the number. */
-static int noted_find(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
+/* The row with an entry for the number. *out_in_table: it stands there; a row that is kept out may
+ * have been given an entry for a number at which an application then put another. */
+static int noted_find(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out,
+		      bool *out_in_table)
 {
+	struct p2p_rowstate state;
 	struct p2p_buf key;
 	int rc;
 
 	p2p_buf_init(&key, P2P_RECORD_BYTES_MAX);
+	p2p_rowstate_init(&state);
 	rc = p2p_numbers_temp_at(numbers, number, &key);
 	if (!rc)
 		rc = p2p_claimant_identity(out, key.data, key.len);
+	if (!rc) {
+		rc = p2p_store_row_get(numbers->app->store, numbers->app->table, key.data, key.len,
+				       &state, NULL);
+		*out_in_table =
+			!rc && p2p_rowstate_alive(&state) && !(state.flags & P2P_ROW_PARKED);
+		rc = rc == P2P_ENOENT ? 0 : rc; /* died; its entry goes with the projection */
+	}
+	p2p_rowstate_deinit(&state);
 	p2p_buf_deinit(&key);
 	return rc;
 }
 
+/* The row that stands at the number; or else the one with an entry for it; or else, parked, one
+ * that claims it. */
+static int standing_find(struct p2p_numbers *numbers, int64_t number, bool parked,
+			 const struct p2p_claimants *moving, struct p2p_identity *out)
+{
+	struct p2p_identity other;
+	bool in_table = false;
+	int rc = noted_find(numbers, number, out, &in_table), found;
+
+	if ((rc && rc != P2P_ENOENT) || in_table)
+		return rc;
+	found = claimants_find(numbers, number, parked && rc, moving, &other);
+	if (!found)
+		*out = other;
+	return found == P2P_ENOENT ? rc : found;
+}
+
 int p2p_claimants_at(struct p2p_numbers *numbers, int64_t number, struct p2p_identity *out)
 {
-	int rc = noted_find(numbers, number, out);
-
-	return rc == P2P_ENOENT ? claimants_find(numbers, number, false, NULL, out) : rc;
+	return standing_find(numbers, number, false, NULL, out);
 }
 
 static bool moving_find(const struct p2p_claimants *moving, int64_t number, bool in_table,
@@ -267,9 +294,7 @@ int p2p_claimants_shows(struct p2p_numbers *numbers, int64_t number,
 
 	if (moving_find(moving, number, true, out))
 		return 0;
-	rc = noted_find(numbers, number, out);
-	if (rc == P2P_ENOENT)
-		rc = claimants_find(numbers, number, true, moving, out);
+	rc = standing_find(numbers, number, true, moving, out);
 	return rc == P2P_ENOENT && moving_find(moving, number, false, out) ? 0 : rc;
 }
 
@@ -281,7 +306,8 @@ int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,
 	struct p2p_claimants list = {&own, 1, 1};
 	struct p2p_identity found;
 	struct p2p_id row_id;
-	int rc = noted_find(numbers, number, &found);
+	bool in_table;
+	int rc = noted_find(numbers, number, &found, &in_table);
 
 	p2p_identity_row_id(&own.row_id, self, table);
 	if (!rc) {

@@ -457,6 +457,38 @@ static void a_replaced_row_is_found_gone_before_another_has_its_key(void **state
 	end();
 }
 
+/* The application gives a new row the temporary number of one that is kept out; what comes before
+ * the projection finds the row that stands there. */
+static void a_number_is_of_the_row_that_stands_there(void **state)
+{
+	(void)state;
+	begin(14, 2,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, name TEXT UNIQUE);"
+	      "CREATE TABLE child(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent(id),"
+	      " pos, UNIQUE(parent, pos));"
+	      "INSERT INTO parent VALUES(1, 'one'); INSERT INTO child VALUES(1, 1, 1)");
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO parent VALUES(5, 'x'), (6, 'a')");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 1, "INSERT INTO parent VALUES(5, 'a')");
+	meet();
+	expect_all("SELECT count(*) FROM p2p_temp JOIN p2p_parked USING(t, k)", "|1\n");
+	part();
+	cluster_sql(&cluster, 0,
+		    "INSERT INTO parent SELECT shown, 'q' FROM p2p_temp;"
+		    "INSERT INTO child SELECT 2, id, 2 FROM parent WHERE name = 'q';"
+		    "UPDATE child SET parent = (SELECT id FROM parent WHERE name = 'q')");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 1, "UPDATE child SET pos = 2");
+	meet();
+	cluster_sql(&cluster, 0, "DELETE FROM child WHERE id = 2");
+	cluster_run(&cluster, 3000);
+	settle();
+	expect_all("SELECT c.id, name, pos FROM child c JOIN parent p ON p.id = parent",
+		   "|1|'q'|2\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -472,6 +504,7 @@ int main(void)
 		cmocka_unit_test(an_entry_of_a_row_without_a_number_has_none),
 		cmocka_unit_test(a_replaced_row_is_found_gone_though_its_parent_is_kept_out),
 		cmocka_unit_test(a_row_that_comes_back_finds_its_parent_replaced),
+		cmocka_unit_test(a_number_is_of_the_row_that_stands_there),
 		cmocka_unit_test(a_replaced_row_is_found_gone_before_another_has_its_key),
 	};
 
