@@ -87,9 +87,9 @@ static int state_take(struct capture_view *view, const struct p2p_overlay_row *r
 	return rc;
 }
 
-static int yield_add(void *ctx, const struct p2p_store_yield *yield)
+/* Later ones stand for earlier ones. */
+static int yield_add(struct capture_view *view, const struct p2p_store_yield *yield)
 {
-	struct capture_view *view = ctx;
 	struct p2p_store_yield *grown;
 	size_t i;
 
@@ -106,16 +106,30 @@ static int yield_add(void *ctx, const struct p2p_store_yield *yield)
 	return 0;
 }
 
-static int yields_take(struct capture_view *view, const struct p2p_overlay_row *row)
+/* Of the constraints that there are here. */
+static int yields_stored(struct capture_view *view)
 {
 	struct p2p_rowref ref = {view->table, view->key.data, view->key.len};
+	struct p2p_store_yield *grown;
+
+	if (!view->uniques.count)
+		return 0;
+	grown = p2p_realloc(view->yields, view->uniques.count * sizeof(*grown));
+	if (!grown)
+		return P2P_ENOMEM;
+	view->yields = grown;
+	return p2p_uniques_yields(&view->uniques, &ref, view->yields, &view->yield_count);
+}
+
+static int yields_take(struct capture_view *view, const struct p2p_overlay_row *row)
+{
 	struct p2p_store_yield yield = {.replica = view->capture->own};
 	uint32_t i;
 	int rc = 0;
 
 	view->yield_count = 0;
 	if (!row || !row->new_life)
-		rc = p2p_store_yield_each(view->capture->config.store, &ref, yield_add, view);
+		rc = yields_stored(view);
 	for (i = 0; row && i < row->yield_count && !rc; i++) {
 		yield.constraint = row->yields[i].constraint;
 		yield.stamp = row->yields[i].stamp ? row->yields[i].stamp
@@ -455,7 +469,7 @@ static int view_others(void *ctx, uint32_t table, const struct p2p_id *hash, boo
 	int rc;
 
 	p2p_buf_init(&others.rows, P2P_RECORD_BYTES_MAX);
-	rc = p2p_store_claim_each(view->capture->config.store, view->table, hash, other_add,
+	rc = p2p_store_claim_each(view->capture->config.store, view->table, hash, held, other_add,
 				  &others);
 	p2p_reader_init(&reader, others.rows.data, others.rows.len);
 	while (!rc && p2p_reader_left(&reader)) {
@@ -488,6 +502,7 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 void p2p_capture_view_plan(struct capture_view *view, struct p2p_plan_view *out)
 {
 	out->ctx = view;
+	out->hash_key = p2p_store_hash_key(view->capture->config.store);
 	out->load = view_load;
 	out->shown = view_shown;
 	out->holder = view_holder;

@@ -63,37 +63,14 @@ static int claimants_collect(void *ctx, const struct p2p_identity *identity)
 	return p2p_claimants_add(ctx, identity);
 }
 
-struct number_yield {
-	const struct p2p_numbers *numbers;
-	struct p2p_claimant *at;
-};
-
-static int number_yield(void *ctx, const struct p2p_store_yield *yield)
-{
-	struct number_yield *find = ctx;
-	struct p2p_claimant *at = find->at;
-	const struct p2p_id *replica;
-	struct p2p_clock clock;
-
-	if (p2p_id_cmp(&yield->constraint, &find->numbers->app->table->id) != 0)
-		return 0;
-	replica = p2p_store_replica_id(find->numbers->app->store, yield->replica);
-	if (!replica)
-		return P2P_ECORRUPT;
-	clock.stamp.value = yield->stamp;
-	clock.replica = *replica;
-	at->yielded = p2p_clock_cmp(&clock, &at->clock) >= 0;
-	if (at->yielded)
-		at->clock = clock;
-	return 0;
-}
-
 /* The row may have yielded its number. */
 static int claimant_yield(struct p2p_numbers *numbers, const struct p2p_buf *key,
 			  struct p2p_claimant *at)
 {
 	struct p2p_rowref row = {numbers->app->table, key->data, key->len};
-	struct number_yield find = {numbers, at};
+	struct p2p_store_yield yield;
+	const struct p2p_id *replica;
+	struct p2p_clock clock;
 	int rc = 0;
 
 	at->yielded = false;
@@ -103,7 +80,18 @@ static int claimant_yield(struct p2p_numbers *numbers, const struct p2p_buf *key
 	numbers->yields_known = rc == 0;
 	if (rc || !numbers->yields)
 		return rc;
-	return p2p_store_yield_each(numbers->app->store, &row, number_yield, &find);
+	rc = p2p_store_yield_get(numbers->app->store, &row, &row.table->id, &yield);
+	if (rc)
+		return rc == P2P_ENOENT ? 0 : rc;
+	replica = p2p_store_replica_id(numbers->app->store, yield.replica);
+	if (!replica)
+		return P2P_ECORRUPT;
+	clock.stamp.value = yield.stamp;
+	clock.replica = *replica;
+	at->yielded = p2p_clock_cmp(&clock, &at->clock) >= 0;
+	if (at->yielded)
+		at->clock = clock;
+	return 0;
 }
 
 int p2p_claimant_load(struct p2p_numbers *numbers, struct p2p_rowstate *state,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crdt/plan_private.h"
+#include "crdt/value.h"
 #include "proto/check.h"
 #include "proto/mem.h"
 
@@ -46,19 +47,18 @@ void p2p_plan_free(struct p2p_plan *plan)
 	p2p_free(plan->buckets);
 	p2p_free(plan->heap);
 	p2p_free(plan->list);
-	p2p_free(plan->claims);
+	p2p_free(plan->entries);
+	p2p_free(plan->groups);
 	p2p_free(plan->freed);
 	p2p_free(plan);
 }
 
-static uint64_t hash_of(uint32_t table, const uint8_t *key, size_t len)
+static uint64_t hash_of(const struct p2p_plan *plan, uint32_t table, const uint8_t *bytes,
+			size_t len)
 {
-	uint64_t hash = 0xcbf29ce484222325ull ^ table;
-	size_t i;
+	const struct p2p_value value = {.type = P2P_BLOB, .bytes = bytes, .len = len};
 
-	for (i = 0; i < len; i++)
-		hash = (hash ^ key[i]) * 0x100000001b3ull;
-	return hash ^ hash >> 29;
+	return p2p_value_hash(plan->view.hash_key, &value) ^ table;
 }
 
 struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, const void *key,
@@ -68,7 +68,7 @@ struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, 
 
 	if (!plan->bucket_count)
 		return NULL;
-	row = plan->buckets[hash_of(table, key, len) & (plan->bucket_count - 1)];
+	row = plan->buckets[hash_of(plan, table, key, len) & (plan->bucket_count - 1)];
 	while (row && (row->table != table || row->len != len || memcmp(row->key, key, len) != 0))
 		row = row->chain;
 	return row;
@@ -84,7 +84,7 @@ static int buckets_grow(struct p2p_plan *plan)
 	for (i = 0; i < plan->count; i++) {
 		struct p2p_plan_row *row = plan->rows[i];
 
-		at = &buckets[hash_of(row->table, row->key, row->len) & (count - 1)];
+		at = &buckets[hash_of(plan, row->table, row->key, row->len) & (count - 1)];
 		row->chain = *at;
 		*at = row;
 	}
@@ -136,7 +136,7 @@ static int row_add(struct p2p_plan *plan, uint32_t table, const void *key, size_
 	row->table = table;
 	row->len = len;
 	plan->count = rows.count;
-	at = &plan->buckets[hash_of(table, key, len) & (plan->bucket_count - 1)];
+	at = &plan->buckets[hash_of(plan, table, key, len) & (plan->bucket_count - 1)];
 	row->chain = *at;
 	*at = row;
 	*out = row;
@@ -185,55 +185,136 @@ int p2p_plan_name_add(struct p2p_plan_row *row, const struct p2p_id *name)
 }
 
 /* Claims of the rows that are loaded, found by hash. */
-static size_t claim_bucket(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)
+static size_t group_bucket(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)
 {
-	uint64_t at;
-
-	memcpy(&at, hash->bytes, sizeof(at));
-	return (size_t)((at ^ table) & (plan->claim_buckets - 1));
+	return (size_t)hash_of(plan, table, hash->bytes, sizeof(hash->bytes)) &
+	       (plan->group_buckets - 1);
 }
 
-static int claims_grow(struct p2p_plan *plan)
+static int groups_grow(struct p2p_plan *plan)
 {
-	size_t cap = plan->claim_cap ? plan->claim_cap * 2 : 64, buckets = cap * 2, i;
-	struct p2p_plan_entry *entries;
+	size_t cap = plan->group_cap ? plan->group_cap * 2 : 64, buckets = cap * 2, i;
+	struct p2p_plan_group *groups;
 	uint32_t *heads;
 
-	/* one block: the entries, then the buckets */
-	entries = p2p_calloc(1, cap * sizeof(*entries) + buckets * sizeof(*heads));
-	if (!entries)
+	/* one block: the groups, then the buckets */
+	groups = p2p_calloc(1, cap * sizeof(*groups) + buckets * sizeof(*heads));
+	if (!groups)
 		return P2P_ENOMEM;
-	heads = (uint32_t *)(void *)(entries + cap);
-	if (plan->claim_count)
-		memcpy(entries, plan->claims, plan->claim_count * sizeof(*entries));
-	p2p_free(plan->claims);
-	plan->claims = entries;
-	plan->claim_heads = heads;
-	plan->claim_cap = cap;
-	plan->claim_buckets = buckets;
-	for (i = 0; i < plan->claim_count; i++) {
-		size_t at = claim_bucket(plan, entries[i].row->table, &entries[i].hash);
+	heads = (uint32_t *)(void *)(groups + cap);
+	if (plan->group_count)
+		memcpy(groups, plan->groups, plan->group_count * sizeof(*groups));
+	p2p_free(plan->groups);
+	plan->groups = groups;
+	plan->group_heads = heads;
+	plan->group_cap = cap;
+	plan->group_buckets = buckets;
+	for (i = 0; i < plan->group_count; i++) {
+		size_t at = group_bucket(plan, groups[i].table, &groups[i].hash);
 
-		entries[i].next = heads[at];
+		groups[i].next = heads[at];
 		heads[at] = (uint32_t)i + 1;
 	}
 	return 0;
 }
 
-static int claim_index(struct p2p_plan *plan, struct p2p_plan_row *row, const struct p2p_id *hash)
+/* NULL: nobody claims it yet. */
+static struct p2p_plan_group *group_find(const struct p2p_plan *plan, uint32_t table,
+					 const struct p2p_id *hash)
 {
-	struct p2p_plan_entry *entry;
+	uint32_t at = plan->group_buckets ? plan->group_heads[group_bucket(plan, table, hash)] : 0;
+
+	for (; at; at = plan->groups[at - 1].next)
+		if (plan->groups[at - 1].table == table &&
+		    p2p_id_cmp(&plan->groups[at - 1].hash, hash) == 0)
+			return &plan->groups[at - 1];
+	return NULL;
+}
+
+/* Stays where it is until the next call. */
+static int group_get(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash,
+		     struct p2p_plan_group **out)
+{
+	struct p2p_plan_group *group = group_find(plan, table, hash);
 	size_t at;
-	int rc = plan->claim_count == plan->claim_cap ? claims_grow(plan) : 0;
+	int rc;
+
+	*out = group;
+	if (group)
+		return 0;
+	rc = plan->group_count == plan->group_cap ? groups_grow(plan) : 0;
+	if (rc)
+		return rc;
+	group = &plan->groups[plan->group_count];
+	at = group_bucket(plan, table, hash);
+	group->table = table;
+	group->hash = *hash;
+	group->next = plan->group_heads[at];
+	plan->group_heads[at] = (uint32_t)++plan->group_count;
+	*out = group;
+	return 0;
+}
+
+static void entry_unique(struct p2p_plan *plan, size_t at)
+{
+	struct p2p_plan_entry *entry = &plan->entries[at];
+	struct p2p_plan_group *group = &plan->groups[entry->group];
+
+	if (entry->listed_unique)
+		return;
+	entry->listed_unique = true;
+	entry->next_unique = group->first_unique;
+	group->first_unique = (uint32_t)at + 1;
+}
+
+/* The row is unique from now on. */
+static void row_unique(struct p2p_plan *plan, const struct p2p_plan_row *row)
+{
+	size_t i;
+
+	for (i = 0; row->entry && i < row->claim_count + row->name_count; i++)
+		entry_unique(plan, row->entry - 1 + i);
+}
+
+static int entry_add(struct p2p_plan *plan, struct p2p_plan_row *row, const struct p2p_id *hash)
+{
+	size_t cap = plan->entry_cap ? plan->entry_cap * 2 : 64;
+	struct p2p_plan_entry *grown;
+	struct p2p_plan_group *group;
+	int rc = group_get(plan, row->table, hash, &group);
 
 	if (rc)
 		return rc;
-	entry = &plan->claims[plan->claim_count];
-	at = claim_bucket(plan, row->table, hash);
-	entry->row = row;
-	entry->hash = *hash;
-	entry->next = plan->claim_heads[at];
-	plan->claim_heads[at] = (uint32_t)++plan->claim_count;
+	if (plan->entry_count == plan->entry_cap) {
+		grown = p2p_realloc(plan->entries, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		plan->entries = grown;
+		plan->entry_cap = cap;
+	}
+	grown = &plan->entries[plan->entry_count++];
+	memset(grown, 0, sizeof(*grown));
+	grown->row = row;
+	grown->group = (uint32_t)(group - plan->groups);
+	grown->next = group->first;
+	group->first = (uint32_t)plan->entry_count;
+	return 0;
+}
+
+static int row_index(struct p2p_plan *plan, struct p2p_plan_row *row)
+{
+	size_t i, first = plan->entry_count;
+	int rc = 0;
+
+	for (i = 0; i < row->claim_count && !rc; i++)
+		rc = entry_add(plan, row, &row->claims[i].hash);
+	for (i = 0; i < row->name_count && !rc; i++)
+		rc = entry_add(plan, row, &row->names[i]);
+	if (rc)
+		return rc;
+	row->entry = first + 1;
+	if (row->unique)
+		row_unique(plan, row);
 	return 0;
 }
 
@@ -241,7 +322,6 @@ int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t 
 		 struct p2p_plan_row **out)
 {
 	struct p2p_plan_row *row = p2p_plan_find(plan, table, key, len);
-	size_t i;
 	int rc = 0;
 
 	if (!row)
@@ -257,20 +337,16 @@ int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t 
 		row->held = false;
 	row->unique = row->held;
 	row->visible = row->shown;
-	for (i = 0; i < row->claim_count && row->live && !rc; i++)
-		rc = claim_index(plan, row, &row->claims[i].hash);
-	for (i = 0; i < row->name_count && row->live && !rc; i++)
-		rc = claim_index(plan, row, &row->names[i]);
-	return rc;
+	return rc || !row->live ? rc : row_index(plan, row);
 }
 
 bool p2p_plan_named(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *name)
 {
-	uint32_t at = plan->claim_buckets ? plan->claim_heads[claim_bucket(plan, table, name)] : 0;
+	const struct p2p_plan_group *group = group_find(plan, table, name);
+	uint32_t at = group ? group->first_unique : 0;
 
-	for (; at; at = plan->claims[at - 1].next)
-		if (plan->claims[at - 1].row->table == table && plan->claims[at - 1].row->visible &&
-		    p2p_id_cmp(&plan->claims[at - 1].hash, name) == 0)
+	for (; at; at = plan->entries[at - 1].next_unique)
+		if (plan->entries[at - 1].row->visible)
 			return true;
 	return false;
 }
@@ -377,8 +453,19 @@ static int sharers_load(struct p2p_plan *plan, const struct p2p_plan_row *row,
 			const struct p2p_plan_claim *claim, bool held)
 {
 	struct p2p_plan_claim copy = *claim; /* loading does not move it, but who knows */
-	int rc = 0;
+	struct p2p_plan_group *group;
+	bool asked;
+	int rc = group_get(plan, row->table, &copy.hash, &group);
 
+	if (rc)
+		return rc;
+	asked = held ? group->held : group->others;
+	if (held)
+		group->held = true;
+	else
+		group->others = true;
+	if (asked)
+		return 0;
 	if (held)
 		rc = plan->view.holder(plan->view.ctx, row, &copy, load_each, plan);
 	return rc ? rc
@@ -394,19 +481,15 @@ static int row_blocked(struct p2p_plan *plan, const struct p2p_plan_row *row, bo
 
 	*out = false;
 	for (i = 0; i < row->claim_count && !rc && !*out; i++) {
-		const struct p2p_id *hash = &row->claims[i].hash;
+		const struct p2p_plan_group *group;
 
 		rc = sharers_load(plan, row, &row->claims[i], true);
-		if (rc || !plan->claim_buckets)
-			break;
-		at = plan->claim_heads[claim_bucket(plan, row->table, hash)];
-		for (; at && !*out; at = plan->claims[at - 1].next) {
-			const struct p2p_plan_entry *entry = &plan->claims[at - 1];
+		group = rc ? NULL : group_find(plan, row->table, &row->claims[i].hash);
+		at = group ? group->first_unique : 0;
+		for (; at && !*out; at = plan->entries[at - 1].next_unique) {
+			const struct p2p_plan_row *other = plan->entries[at - 1].row;
 
-			*out = entry->row != row && entry->row->unique &&
-			       entry->row->table == row->table &&
-			       p2p_id_cmp(&entry->hash, hash) == 0 &&
-			       order_cmp(entry->row, row) < 0;
+			*out = other != row && other->unique && order_cmp(other, row) < 0;
 		}
 	}
 	return rc;
@@ -417,17 +500,17 @@ static int row_blocked(struct p2p_plan *plan, const struct p2p_plan_row *row, bo
 static int queue_later(struct p2p_plan *plan, const struct p2p_plan_row *row,
 		       const struct p2p_id *hash)
 {
-	uint32_t at =
-		plan->claim_buckets ? plan->claim_heads[claim_bucket(plan, row->table, hash)] : 0;
+	const struct p2p_plan_group *group = group_find(plan, row->table, hash);
+	uint32_t at = !group ? 0 : row->unique ? group->first_unique : group->first;
 	int rc = 0;
 
-	for (; at && !rc; at = plan->claims[at - 1].next) {
-		struct p2p_plan_entry *entry = &plan->claims[at - 1];
+	while (at && !rc) {
+		const struct p2p_plan_entry *entry = &plan->entries[at - 1];
 
-		if (entry->row != row && entry->row->table == row->table &&
-		    entry->row->unique == row->unique && p2p_id_cmp(&entry->hash, hash) == 0 &&
+		if (entry->row != row && entry->row->unique == row->unique &&
 		    order_cmp(entry->row, row) > 0)
 			rc = queue_put(plan, entry->row);
+		at = row->unique ? entry->next_unique : entry->next;
 	}
 	return rc;
 }
@@ -444,6 +527,8 @@ static int row_decide(struct p2p_plan *plan, struct p2p_plan_row *row)
 	if (row->unique == (row->live && !blocked) && !(row->asked && row->unique))
 		return 0;
 	row->unique = row->live && !blocked;
+	if (row->unique)
+		row_unique(plan, row);
 	row->touched = true;
 	for (i = 0; i < row->claim_count && !rc; i++) {
 		rc = sharers_load(plan, row, &row->claims[i], row->unique);
@@ -470,7 +555,12 @@ static int freed_queue(void *ctx, uint32_t table, const void *key, size_t len)
 static int freed_run(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)
 {
 	struct freed_each each = {plan};
+	struct p2p_plan_group *group;
+	int rc = group_get(plan, table, hash, &group);
 
+	if (rc || group->freed)
+		return rc;
+	group->freed = group->others = true;
 	return plan->view.others(plan->view.ctx, table, hash, false, freed_queue, &each);
 }
 

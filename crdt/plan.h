@@ -19,6 +19,7 @@
 #include "proto/ident.h"
 
 struct p2p_plan;
+struct p2p_hash_key;
 
 /* A value tuple that a row claims. */
 struct p2p_plan_claim {
@@ -60,6 +61,7 @@ struct p2p_plan_row {
 	bool touched; /* was asked about, or its answer is another than before */
 	/* the plan's own */
 	bool loaded, asked, queued, listed;
+	size_t entry; /* index + 1 of the first of its claims, then names; 0: none */
 	struct p2p_plan_row *chain;
 };
 
@@ -67,6 +69,7 @@ typedef int (*p2p_plan_each)(void *ctx, uint32_t table, const void *key, size_t 
 
 struct p2p_plan_view {
 	void *ctx;
+	const struct p2p_hash_key *hash_key; /* who chooses identities must not choose buckets */
 	/* Fills in what the view fills in; claims and refs by the functions below. */
 	int (*load)(void *ctx, struct p2p_plan *plan, struct p2p_plan_row *row);
 	/* Whether the row stands in the table; for rows that the plan knows nothing else of. */

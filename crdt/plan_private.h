@@ -9,11 +9,22 @@ struct p2p_plan_rows {
 	size_t count, cap;
 };
 
-/* A claim of a loaded row. */
+/* All that is known of one claim, or of one name by which rows are referred to. */
+struct p2p_plan_group {
+	uint32_t table;
+	struct p2p_id hash;
+	uint32_t next;		  /* index + 1 in the bucket */
+	uint32_t first;		  /* index + 1 of an entry: of all */
+	uint32_t first_unique;	  /* the same, of rows that are unique, or were: few */
+	bool held, others, freed; /* the view was asked: once, for it holds still */
+};
+
+/* A claim, or a name, of a loaded row. */
 struct p2p_plan_entry {
 	struct p2p_plan_row *row;
-	struct p2p_id hash;
-	uint32_t next; /* index + 1 in the bucket */
+	uint32_t group;
+	uint32_t next, next_unique; /* index + 1 in the group */
+	bool listed_unique;
 };
 
 struct p2p_plan_freed {
@@ -29,9 +40,11 @@ struct p2p_plan {
 	size_t bucket_count;
 	struct p2p_plan_row **heap; /* owned: to be decided */
 	size_t heap_count, heap_cap;
-	struct p2p_plan_entry *claims; /* owned, with the buckets behind them */
-	uint32_t *claim_heads;
-	size_t claim_count, claim_cap, claim_buckets;
+	struct p2p_plan_entry *entries; /* owned */
+	size_t entry_count, entry_cap;
+	struct p2p_plan_group *groups; /* owned, with the buckets behind them */
+	uint32_t *group_heads;
+	size_t group_count, group_cap, group_buckets;
 	struct p2p_plan_freed *freed; /* owned */
 	size_t freed_count, freed_cap;
 	struct p2p_plan_row **list; /* owned: the answer */

@@ -332,43 +332,28 @@ static int record_cells(struct p2p_rowmerge *m)
 
 /* --- yields ----------------------------------------------------------------------------------- */
 
-struct yield_find {
-	const uint8_t *id;
-	struct p2p_store_yield found;
-	bool any;
-};
-
-static int yield_same(void *ctx, const struct p2p_store_yield *yield)
-{
-	struct yield_find *find = ctx;
-
-	if (memcmp(yield->constraint.bytes, find->id, P2P_ID_BYTES) != 0)
-		return 0;
-	find->found = *yield;
-	find->any = true;
-	return 0;
-}
-
 /* The greater stays. */
 static int yield_merge(struct p2p_rowmerge *m, const uint8_t *id, bool *out_changed)
 {
 	struct p2p_rowref row = {m->target->table, m->work->key.data, m->work->key.len};
-	struct yield_find find = {.id = id};
-	int order = 1, rc = 0;
+	struct p2p_store_yield yield;
+	struct p2p_id constraint;
+	int order = 1, rc = P2P_ENOENT;
 
+	memcpy(constraint.bytes, id, P2P_ID_BYTES);
 	if (m->target->gates.yields)
-		rc = p2p_store_yield_each(m->store, &row, yield_same, &find);
-	if (!rc && find.any)
-		rc = clock_against(m, find.found.stamp, find.found.replica, &order);
-	if (rc || order <= 0)
-		return rc;
-	memcpy(find.found.constraint.bytes, id, P2P_ID_BYTES);
-	find.found.stamp = m->clock.stamp.value;
-	find.found.replica = m->replica;
+		rc = p2p_store_yield_get(m->store, &row, &constraint, &yield);
+	if (!rc)
+		rc = clock_against(m, yield.stamp, yield.replica, &order);
+	if ((rc && rc != P2P_ENOENT) || order <= 0)
+		return rc == P2P_ENOENT ? 0 : rc;
+	yield.constraint = constraint;
+	yield.stamp = m->clock.stamp.value;
+	yield.replica = m->replica;
 	m->target->gates.yields = m->target->numbers.yields = true;
 	m->target->numbers.yields_known = true;
 	*out_changed = true;
-	return p2p_store_yield_put(m->store, &row, &find.found);
+	return p2p_store_yield_put(m->store, &row, &yield);
 }
 
 /* Rows that it was in the way of may be shown in its place. */

@@ -266,8 +266,8 @@ static int concerns(struct p2p_target *target, struct p2p_rowwork *work)
 	for (i = 0; i < target->uniques.count && target->gates.claims && !rc; i++) {
 		rc = p2p_uniques_hash(&target->uniques, i, &work->cells, &hash, &none);
 		if (!rc && !none)
-			rc = p2p_store_claim_each(target->store, target->table, &hash, somebody,
-						  NULL);
+			rc = p2p_store_claim_each(target->store, target->table, &hash, false,
+						  somebody, NULL);
 	}
 	return rc;
 }

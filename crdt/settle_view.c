@@ -157,42 +157,27 @@ static int name_add(void *ctx, const struct p2p_id *name)
 	return p2p_plan_name_add(ctx, name);
 }
 
-struct yields {
-	struct p2p_store_yield *items; /* owned */
-	size_t count;
-};
-
-static int yield_add(void *ctx, const struct p2p_store_yield *yield)
-{
-	struct yields *yields = ctx;
-	struct p2p_store_yield *grown =
-		p2p_realloc(yields->items, (yields->count + 1) * sizeof(*grown));
-
-	if (!grown)
-		return P2P_ENOMEM;
-	yields->items = grown;
-	grown[yields->count++] = *yield;
-	return 0;
-}
-
 static int row_claims(struct p2p_target *target, struct p2p_plan_row *row)
 {
 	const struct p2p_rowwork *work = &target->settle->spare;
 	struct p2p_rowref ref = {target->table, row->key, row->len};
 	struct p2p_claimed claimed = {.state = &work->state, .cells = &work->cells};
-	struct yields yields = {NULL, 0};
+	struct p2p_store_yield *yields = NULL;
 	int rc;
 
 	if (!target->uniques.count)
 		return 0;
 	rc = p2p_settle_gates(target);
-	if (!rc && target->gates.yields)
-		rc = p2p_store_yield_each(target->store, &ref, yield_add, &yields);
-	claimed.yields = yields.items;
-	claimed.yield_count = yields.count;
+	if (!rc && target->gates.yields) {
+		yields = p2p_calloc(target->uniques.count, sizeof(*yields));
+		rc = yields ? p2p_uniques_yields(&target->uniques, &ref, yields,
+						 &claimed.yield_count)
+			    : P2P_ENOMEM;
+		claimed.yields = yields;
+	}
 	if (!rc)
 		rc = p2p_uniques_claims(&target->uniques, &claimed, row);
-	p2p_free(yields.items);
+	p2p_free(yields);
 	return rc;
 }
 
@@ -336,7 +321,8 @@ static int view_others(void *ctx, uint32_t table, const struct p2p_id *hash, boo
 	if (!rc)
 		rc = p2p_settle_gates(target);
 	if (!rc && target->gates.claims)
-		rc = p2p_store_claim_each(settle->store, target->table, hash, other_add, &listing);
+		rc = p2p_store_claim_each(settle->store, target->table, hash, held, other_add,
+					  &listing);
 	if (!rc)
 		rc = listing_each(&listing, each, each_ctx);
 	p2p_buf_deinit(&listing.rows);
@@ -414,6 +400,7 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 void p2p_settle_view(struct p2p_settle *settle, struct p2p_plan_view *out)
 {
 	out->ctx = settle;
+	out->hash_key = p2p_store_hash_key(settle->store);
 	out->load = view_load;
 	out->shown = view_shown;
 	out->holder = view_holder;

@@ -40,6 +40,8 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 			      " VALUES(?1, ?3, ?2, ?4)",
 	[P2P_SQL_CLAIM_DROP] = "DELETE FROM main.p2p_claim WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_CLAIM_EACH] = "SELECT k, held FROM main.p2p_claim WHERE t = ?1 AND h = ?2",
+	[P2P_SQL_CLAIM_EACH_HELD] = "SELECT k, held FROM main.p2p_claim INDEXED BY p2p_claim_held"
+				    " WHERE t = ?1 AND h = ?2 AND held",
 	[P2P_SQL_CLAIM_OF] = "SELECT h FROM main.p2p_claim WHERE t = ?1 AND k = ?2",
 	/* else LIMIT makes SQLite walk over all claims of the table */
 	[P2P_SQL_CLAIM_HELD] = "SELECT held FROM main.p2p_claim INDEXED BY p2p_claim_row"
@@ -47,8 +49,8 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CLAIM_ANY] = "SELECT 1 FROM main.p2p_claim WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_YIELD_PUT] = "INSERT OR REPLACE INTO main.p2p_yield(t, k, c, stamp, replica)"
 			      " VALUES(?1, ?2, ?3, ?4, ?5)",
-	[P2P_SQL_YIELD_EACH] = "SELECT c, stamp, replica FROM main.p2p_yield"
-			       " WHERE t = ?1 AND k = ?2",
+	[P2P_SQL_YIELD_GET] = "SELECT stamp, replica FROM main.p2p_yield"
+			      " WHERE t = ?1 AND k = ?2 AND c = ?3",
 	[P2P_SQL_YIELD_CLEAR] = "DELETE FROM main.p2p_yield WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_YIELD_ANY] = "SELECT 1 FROM main.p2p_yield WHERE t = ?1 LIMIT 1",
 	[P2P_SQL_COUNTER_EACH] = "SELECT slot, replica, total, stamp FROM main.p2p_counter"

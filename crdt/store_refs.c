@@ -189,11 +189,12 @@ int p2p_store_claim_drop(struct p2p_store *store, const struct p2p_rowref *row)
 }
 
 int p2p_store_claim_each(struct p2p_store *store, const struct p2p_table *table,
-			 const struct p2p_id *hash,
+			 const struct p2p_id *hash, bool held,
 			 int (*each)(void *ctx, const void *key, size_t len, bool held), void *ctx)
 {
 	sqlite3_stmt *stmt;
-	int rc = statement(store, P2P_SQL_CLAIM_EACH, table->number, &stmt);
+	int rc = statement(store, held ? P2P_SQL_CLAIM_EACH_HELD : P2P_SQL_CLAIM_EACH,
+			   table->number, &stmt);
 
 	if (!rc)
 		rc = bind_bytes(stmt, 2, hash->bytes, sizeof(hash->bytes));
@@ -262,25 +263,25 @@ int p2p_store_yield_put(struct p2p_store *store, const struct p2p_rowref *row,
 	return rc ? rc : p2p_store_run(store, stmt, "note a yield in");
 }
 
-int p2p_store_yield_each(struct p2p_store *store, const struct p2p_rowref *row,
-			 int (*each)(void *ctx, const struct p2p_store_yield *yield), void *ctx)
+int p2p_store_yield_get(struct p2p_store *store, const struct p2p_rowref *row,
+			const struct p2p_id *constraint, struct p2p_store_yield *out)
 {
-	struct p2p_store_yield yield;
 	sqlite3_stmt *stmt;
-	int rc = row_statement(store, P2P_SQL_YIELD_EACH, row, &stmt);
+	int rc = row_statement(store, P2P_SQL_YIELD_GET, row, &stmt), step;
 
+	if (!rc)
+		rc = bind_bytes(stmt, 3, constraint->bytes, P2P_ID_BYTES);
 	if (rc)
 		return rc;
-	while (p2p_store_next(store, stmt, &rc)) {
-		if (sqlite3_column_bytes(stmt, 0) != P2P_ID_BYTES) {
-			rc = P2P_ECORRUPT;
-			continue;
-		}
-		memcpy(yield.constraint.bytes, sqlite3_column_blob(stmt, 0), P2P_ID_BYTES);
-		yield.stamp = (uint64_t)sqlite3_column_int64(stmt, 1);
-		yield.replica = (uint32_t)sqlite3_column_int64(stmt, 2);
-		rc = each(ctx, &yield);
+	step = sqlite3_step(stmt);
+	out->constraint = *constraint;
+	if (step == SQLITE_ROW) {
+		out->stamp = (uint64_t)sqlite3_column_int64(stmt, 0);
+		out->replica = (uint32_t)sqlite3_column_int64(stmt, 1);
+	} else {
+		rc = step == SQLITE_DONE ? P2P_ENOENT : p2p_store_error(store, step, NULL, "read");
 	}
+	(void)sqlite3_reset(stmt); /* repeats the step's error */
 	return rc;
 }
 

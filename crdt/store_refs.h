@@ -62,9 +62,9 @@ int p2p_store_claim_put(struct p2p_store *store, const struct p2p_rowref *row,
 			const struct p2p_id *hash, bool held) P2P_MUST_CHECK;
 /* Forgets the row's. */
 int p2p_store_claim_drop(struct p2p_store *store, const struct p2p_rowref *row) P2P_MUST_CHECK;
-/* The walk must not write claims. */
+/* held: only those. The walk must not write claims. */
 int p2p_store_claim_each(struct p2p_store *store, const struct p2p_table *table,
-			 const struct p2p_id *hash,
+			 const struct p2p_id *hash, bool held,
 			 int (*each)(void *ctx, const void *key, size_t len, bool held),
 			 void *ctx) P2P_MUST_CHECK;
 /* Hashes that a row claims. The walk must not write claims. */
@@ -83,9 +83,11 @@ struct p2p_store_yield {
 };
 int p2p_store_yield_put(struct p2p_store *store, const struct p2p_rowref *row,
 			const struct p2p_store_yield *yield) P2P_MUST_CHECK;
-int p2p_store_yield_each(struct p2p_store *store, const struct p2p_rowref *row,
-			 int (*each)(void *ctx, const struct p2p_store_yield *yield),
-			 void *ctx) P2P_MUST_CHECK;
+/* Asked for one by one: a row may have any number, for constraints that nobody here knows.
+ * P2P_ENOENT. */
+int p2p_store_yield_get(struct p2p_store *store, const struct p2p_rowref *row,
+			const struct p2p_id *constraint,
+			struct p2p_store_yield *out) P2P_MUST_CHECK;
 int p2p_store_yield_any(struct p2p_store *store, const struct p2p_table *table,
 			bool *out) P2P_MUST_CHECK;
 

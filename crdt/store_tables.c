@@ -40,6 +40,8 @@ static const char sql_setup[] =
 	"CREATE TABLE main.p2p_claim(t INTEGER NOT NULL, h BLOB NOT NULL, k BLOB NOT NULL,"
 	" held INTEGER NOT NULL, PRIMARY KEY(t, h, k)) WITHOUT ROWID;"
 	"CREATE INDEX main.p2p_claim_row ON p2p_claim(t, k);"
+	/* one of a value, however many do not hold it */
+	"CREATE INDEX main.p2p_claim_held ON p2p_claim(t, h) WHERE held;"
 	"CREATE TABLE main.p2p_yield(t INTEGER NOT NULL, k BLOB NOT NULL, c BLOB NOT NULL,"
 	" stamp INTEGER NOT NULL, replica INTEGER NOT NULL, PRIMARY KEY(t, k, c)) WITHOUT ROWID;"
 	/* crdt/counters.h */

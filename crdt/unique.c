@@ -425,6 +425,23 @@ static int claim_yield(const struct p2p_uniques *uniques, const struct p2p_claim
 	return rc;
 }
 
+int p2p_uniques_yields(const struct p2p_uniques *uniques, const struct p2p_rowref *row,
+		       struct p2p_store_yield *out, size_t *out_count)
+{
+	size_t i;
+	int rc = 0;
+
+	*out_count = 0;
+	for (i = 0; i < uniques->count; i++) {
+		rc = p2p_store_yield_get(uniques->app->store, row, &uniques->items[i].id,
+					 &out[*out_count]);
+		if (rc && rc != P2P_ENOENT)
+			return rc;
+		*out_count += rc == 0;
+	}
+	return 0;
+}
+
 int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claimed *claimed,
 		       struct p2p_plan_row *out)
 {

@@ -43,6 +43,9 @@ struct p2p_claimed {
 	const struct p2p_store_yield *yields;
 	size_t yield_count;
 };
+/* What the row yielded of these constraints; out: room for all of them. */
+int p2p_uniques_yields(const struct p2p_uniques *uniques, const struct p2p_rowref *row,
+		       struct p2p_store_yield *out, size_t *out_count) P2P_MUST_CHECK;
 /* Adds the row's claims. A value whose column was never written on its own is as old as the row. */
 int p2p_uniques_claims(const struct p2p_uniques *uniques, const struct p2p_claimed *claimed,
 		       struct p2p_plan_row *out) P2P_MUST_CHECK;
