@@ -300,6 +300,27 @@ static int plan_make(struct run *run)
 	return rc ? rc : p2p_plan_run(run->plan);
 }
 
+/* A row was refused that others were shown for: the next plan looks at them, too. */
+static int ask_again(struct run *run)
+{
+	struct p2p_settle *settle = run->settle;
+	struct p2p_target *target;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < p2p_plan_count(run->plan) && !rc; i++) {
+		const struct p2p_plan_row *row = p2p_plan_at(run->plan, i);
+
+		if (!row->live || !row->visible || !row->ref_count || row->asked)
+			continue;
+		rc = settle->target(settle->ctx,
+				    p2p_store_table_by_number(settle->store, row->table), &target);
+		if (!rc)
+			rc = p2p_settle_ask(target, row->key, row->len);
+	}
+	return rc;
+}
+
 static int run_once(struct run *run)
 {
 	enum pass pass;
@@ -310,6 +331,8 @@ static int run_once(struct run *run)
 	for (pass = HIDE; pass < PASSES && !rc; pass++)
 		for (i = 0; i < p2p_plan_count(run->plan) && !rc; i++)
 			rc = row_pass(run, p2p_plan_at(run->plan, i), pass);
+	if (!rc && run->refused)
+		rc = ask_again(run);
 	p2p_plan_free(run->plan);
 	run->plan = NULL;
 	return rc;

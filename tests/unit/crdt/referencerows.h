@@ -18,8 +18,8 @@
 static const char sql_tables[] =
 	"CREATE TABLE person(id INTEGER PRIMARY KEY, name TEXT UNIQUE,"
 	" boss INTEGER REFERENCES person(id) ON DELETE SET NULL);"
-	"CREATE TABLE item(id INTEGER PRIMARY KEY, owner INTEGER REFERENCES person(id), code,"
-	" UNIQUE(owner, code));"
+	"CREATE TABLE item(id INTEGER PRIMARY KEY, owner INTEGER REFERENCES person(id),"
+	" code NOT NULL DEFAULT 0, UNIQUE(owner, code));"
 	"CREATE TABLE part(item INTEGER REFERENCES item(id), place TEXT, v,"
 	" PRIMARY KEY(item, place)) WITHOUT ROWID;"
 	"CREATE TABLE extra(id INTEGER PRIMARY KEY REFERENCES person(id), v);"

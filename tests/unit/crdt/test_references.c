@@ -190,6 +190,24 @@ static void a_key_with_a_reference_follows_its_parent(void **state)
 		       "0;");
 }
 
+/* Its table does not take the parent: that is known only when it is put there. */
+static void children_of_a_row_that_its_table_refuses_wait_with_it(void **state)
+{
+	struct change *item, *part;
+
+	(void)state;
+	person('A', 10, 'p', 1, "ann");
+	item = add('A', 11, ITEM, 'i');
+	put(item, value(0, kit_int(1)));
+	put(item, refers(1, 'p'));
+	put(item, value(2, kit_null()));
+	part = add('A', 12, PART, 0);
+	part->key[0].reference = true;
+	part->key[0].target = row('i');
+	part->key[1].value = kit_text("left");
+	in_every_order("SELECT count(*) FROM part UNION ALL SELECT count(*) FROM item", "0;0;");
+}
+
 static void a_row_named_by_its_parent_has_its_number(void **state)
 {
 	struct change *extra;
@@ -437,6 +455,7 @@ int main(void)
 		T(rows_that_support_each_other_are_shown),
 		T(a_row_shown_before_its_parent_has_the_number_that_is_left_for_that),
 		T(a_key_with_a_reference_follows_its_parent),
+		T(children_of_a_row_that_its_table_refuses_wait_with_it),
 		T(a_row_named_by_its_parent_has_its_number),
 		T(a_loose_number_never_waits),
 		T(set_null_shows_null_until_the_parent_is_there),
