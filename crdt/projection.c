@@ -181,22 +181,79 @@ static int claimant_settle(struct p2p_numbers *numbers, struct p2p_claimant *at)
 	return rc;
 }
 
-/* Losers stand first: their numbers are free but for other losers', and they free theirs. */
+/* Where a row stood before anything moved. */
+struct place {
+	int64_t number;
+	size_t mover; /* index in the list */
+};
+
+static int place_cmp(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	return number_cmp(&x->number, &y->number);
+}
+
+/* By number. NULL: no memory. */
+static struct place *places_make(const struct p2p_claimants *list, size_t *out_count)
+{
+	struct place *places = p2p_calloc(list->count + 1, sizeof(*places));
+	size_t i;
+
+	*out_count = 0;
+	for (i = 0; places && i < list->count; i++) {
+		if (!list->items[i].in_table)
+			continue;
+		places[*out_count].number = list->items[i].shown;
+		places[(*out_count)++].mover = i;
+	}
+	if (*out_count)
+		qsort(places, *out_count, sizeof(*places), place_cmp);
+	return places;
+}
+
+/* The row at this number has not moved on yet. Its own move would take along whoever came there, if
+ * a REPLACE pushed it out and nobody noticed so far. */
+static bool place_kept(const struct place *places, size_t count, const struct p2p_claimants *list,
+		       int64_t number)
+{
+	struct place wanted = {.number = number};
+	const struct place *at = bsearch(&wanted, places, count, sizeof(wanted), place_cmp);
+
+	return at && !list->items[at->mover].done;
+}
+
+/* Losers stand first: their numbers are free but for other losers', and they free theirs.
+ * *out_pending: some found a row at their number. */
+static int claimants_advance(struct p2p_numbers *numbers, struct p2p_claimants *list,
+			     bool *out_pending)
+{
+	size_t i, count;
+	struct place *places = places_make(list, &count);
+	int rc = places ? 0 : P2P_ENOMEM;
+
+	*out_pending = false;
+	for (i = 0; i < list->count && rc >= 0; i++) {
+		struct p2p_claimant *at = &list->items[i];
+
+		rc = P2P_APPTABLE_TAKEN;
+		if (at->shown == at->target || !place_kept(places, count, list, at->target))
+			rc = claimant_move(numbers, at, at->target);
+		at->done = rc == 0;
+		*out_pending |= rc > 0;
+	}
+	p2p_free(places);
+	return rc < 0 ? rc : 0;
+}
+
 static int claimants_move(struct p2p_numbers *numbers, struct p2p_claimants *list)
 {
-	bool pending = false;
+	bool pending;
 	size_t i;
-	int rc;
+	int rc = claimants_advance(numbers, list, &pending);
 
-	for (i = 0; i < list->count; i++) {
-		rc = claimant_move(numbers, &list->items[i], list->items[i].target);
-		if (rc < 0)
-			return rc;
-		list->items[i].done = rc == 0;
-		pending |= rc != 0;
-	}
-	if (!pending)
-		return 0;
+	if (rc || !pending)
+		return rc;
 	rc = claimants_lift(numbers, list);
 	for (i = 0; i < list->count && rc >= 0; i++) {
 		if (list->items[i].done)
