@@ -203,7 +203,7 @@ static int parent_round(struct touching *t, const struct p2p_table *table, size_
 	return rc;
 }
 
-static bool any_key_references(const struct p2p_capture *capture)
+bool p2p_capture_key_references(const struct p2p_capture *capture)
 {
 	struct p2p_store *store = capture->config.store;
 	size_t i;
@@ -222,7 +222,7 @@ int p2p_capture_keys(struct p2p_capture *capture)
 	size_t from = 0, to, i;
 	int rc = 0;
 
-	if (!touched->count || !any_key_references(capture))
+	if (!touched->count || !p2p_capture_key_references(capture))
 		return 0;
 	for (i = 0; i < touched->count; i++)
 		if (touched->items[i].last_id > t.touch.last_id) {

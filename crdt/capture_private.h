@@ -106,14 +106,25 @@ int p2p_capture_turn(struct p2p_capture *capture, int64_t ms, p2p_ordinal *out) 
  * are of one row. P2P_IDENTITY_NULL_KEY. */
 int p2p_capture_entry_key(struct p2p_capture *capture, const struct p2p_table *table,
 			  const struct p2p_journal_entry *entry) P2P_MUST_CHECK;
+/* An entry's key is among the touched ones. P2P_IDENTITY_NULL_KEY. */
+int p2p_capture_touch(struct p2p_capture *capture, const struct p2p_table *table,
+		      const struct p2p_journal_entry *entry) P2P_MUST_CHECK;
+/* Captures the touched rows, and there are none then. */
+int p2p_capture_touched(struct p2p_capture *capture) P2P_MUST_CHECK;
 /* capture_keys.c: before any touched row is captured. */
 int p2p_capture_keys(struct p2p_capture *capture) P2P_MUST_CHECK;
+/* Has any table a key with references? */
+bool p2p_capture_key_references(const struct p2p_capture *capture);
 /* Rows of tables with a lesser rank are captured first: keys of this one refer to them. */
 uint32_t p2p_capture_rank(const struct p2p_capture *capture, const struct p2p_table *table);
 int p2p_capture_scan(struct p2p_capture *capture, bool *out_more) P2P_MUST_CHECK;
 /* capture_row.c: one touched key, in the turn `ordinal`. */
 int p2p_capture_row(struct p2p_capture *capture, struct p2p_table *table,
 		    const struct p2p_touch *touch, p2p_ordinal ordinal) P2P_MUST_CHECK;
+/* An overlay row is not there any more. */
+int p2p_capture_row_died(struct p2p_capture *capture, const struct p2p_table *table,
+			 struct p2p_overlay_row *row, p2p_ordinal ordinal) P2P_MUST_CHECK;
+/* capture_displaced.c */
 /* Rows that are captured and not frozen, and that INSERT OR REPLACE then pushed out through a
  * UNIQUE index (no trigger of ours fires): they died. Inside a read transaction, after the scan.
  * Nothing is looked at when what is to be frozen was found by the last scan. */

@@ -332,8 +332,8 @@ static bool table_is_meant(const struct p2p_table *table)
 	return false;
 }
 
-static int row_died(struct p2p_capture *capture, const struct p2p_table *table,
-		    struct p2p_overlay_row *row, p2p_ordinal ordinal)
+int p2p_capture_row_died(struct p2p_capture *capture, const struct p2p_table *table,
+			 struct p2p_overlay_row *row, p2p_ordinal ordinal)
 {
 	bool known = row->frozen_length % 2 == 1;
 	uint64_t length = row->frozen_length + (known ? 1 : 0);
@@ -354,50 +354,6 @@ static int row_died(struct p2p_capture *capture, const struct p2p_table *table,
 	return known && (table->lone_number || table_is_meant(table))
 		       ? p2p_capture_died(capture, row)
 		       : 0;
-}
-
-/* Is a row, captured and not frozen yet, still in the application's table? */
-static int row_gone(struct p2p_capture *capture, const struct p2p_overlay_row *row, bool *out)
-{
-	struct p2p_store *store = capture->config.store;
-	struct p2p_table *table = p2p_store_table_by_number(store, row->table);
-	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
-	sqlite3_stmt *stmt;
-	int rc;
-
-	*out = false;
-	if (!table || table->state != P2P_TABLE_LIVE || !table->has_unique)
-		return 0;
-	rc = p2p_capture_key(capture, table, row, key);
-	if (!rc)
-		rc = p2p_store_app_row(store, table, key, &stmt);
-	p2p_store_row_done(store);
-	*out = rc == P2P_ENOENT;
-	return *out ? 0 : rc;
-}
-
-int p2p_capture_displaced(struct p2p_capture *capture)
-{
-	struct p2p_overlay_row *row;
-	bool gone;
-	int rc = 0;
-
-	if (!capture->displaced_due)
-		return 0;
-	for (row = capture->overlay.first; row && !rc; row = row->next_row) {
-		if (!row->provisional || !p2p_rowstate_alive(&row->state) ||
-		    row->scan == capture->scan || p2p_overlay_kept_out(row))
-			continue;
-		row->scan = capture->scan;
-		rc = row_gone(capture, row, &gone);
-		if (!rc && gone)
-			rc = row_died(capture,
-				      p2p_store_table_by_number(capture->config.store, row->table),
-				      row, (p2p_ordinal)capture->turn_count);
-	}
-	if (!rc)
-		capture->displaced_due = false;
-	return rc;
 }
 
 /* A key that the journal names, as the table has it now. */
@@ -474,7 +430,7 @@ static int row_absent(struct p2p_capture *capture, const struct p2p_table *table
 		return rc;
 	if (table->lone_number)
 		row->shown = number;
-	return row_died(capture, table, row, ordinal);
+	return p2p_capture_row_died(capture, table, row, ordinal);
 }
 
 /* Who the touched key is: encoded into capture->key. P2P_ENOENT: a number that no row showed. */

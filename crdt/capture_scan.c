@@ -43,12 +43,25 @@ int p2p_capture_entry_key(struct p2p_capture *capture, const struct p2p_table *t
 	return p2p_buf_error(&capture->key);
 }
 
+int p2p_capture_touch(struct p2p_capture *capture, const struct p2p_table *table,
+		      const struct p2p_journal_entry *entry)
+{
+	struct p2p_touch touch = {.table = entry->table, .present = entry->present};
+	int rc = p2p_capture_entry_key(capture, table, entry);
+
+	if (rc)
+		return rc;
+	touch.key_len = capture->key.len;
+	touch.first_id = touch.last_id = entry->id;
+	touch.first_ms = touch.last_ms = entry->ms;
+	return p2p_touched_add(&capture->touched, &touch, capture->key.data);
+}
+
 static int scan_entry(void *ctx, const struct p2p_journal_entry *entry)
 {
 	struct scan *scan = ctx;
 	struct p2p_capture *capture = scan->capture;
 	struct p2p_table *table = p2p_store_table_by_number(capture->config.store, entry->table);
-	struct p2p_touch touch;
 	int rc;
 
 	p2p_require(table != NULL); /* the store passes over others */
@@ -57,23 +70,13 @@ static int scan_entry(void *ctx, const struct p2p_journal_entry *entry)
 		return 1;
 	}
 	scan->upto = entry->id;
-	rc = p2p_capture_entry_key(capture, table, entry);
-	if (rc == P2P_IDENTITY_NULL_KEY) {
-		if (!capture->null_keys++)
-			p2p_log(capture->config.log, P2P_LOG_WARN, "crdt",
-				"table %s: rows with NULL in their key are not replicated",
-				table->name);
-		return 0;
-	}
-	if (rc)
+	rc = p2p_capture_touch(capture, table, entry);
+	if (rc != P2P_IDENTITY_NULL_KEY)
 		return rc;
-	memset(&touch, 0, sizeof(touch));
-	touch.table = entry->table;
-	touch.key_len = capture->key.len;
-	touch.first_id = touch.last_id = entry->id;
-	touch.first_ms = touch.last_ms = entry->ms;
-	touch.present = entry->present;
-	return p2p_touched_add(&capture->touched, &touch, capture->key.data);
+	if (!capture->null_keys++)
+		p2p_log(capture->config.log, P2P_LOG_WARN, "crdt",
+			"table %s: rows with NULL in their key are not replicated", table->name);
+	return 0;
 }
 
 /* --- turns ------------------------------------------------------------------------------------ */
@@ -155,6 +158,19 @@ static int scan_rows(struct p2p_capture *capture)
 	return rc;
 }
 
+int p2p_capture_touched(struct p2p_capture *capture)
+{
+	int rc = p2p_capture_keys(capture);
+
+	p2p_touched_sort(&capture->touched);
+	if (!rc)
+		rc = scan_rows(capture);
+	p2p_touched_clear(&capture->touched);
+	if (!rc && capture->turn_count)
+		capture->turns[capture->turn_count - 1].cut = true;
+	return rc;
+}
+
 int p2p_capture_scan(struct p2p_capture *capture, bool *out_more)
 {
 	struct p2p_store *store = capture->config.store;
@@ -177,17 +193,11 @@ int p2p_capture_scan(struct p2p_capture *capture, bool *out_more)
 	if (!scan.more)
 		capture->present_table = 0;
 	if (!rc)
-		rc = p2p_capture_keys(capture);
-	p2p_touched_sort(&capture->touched);
-	if (!rc)
-		rc = scan_rows(capture);
-	p2p_touched_clear(&capture->touched);
+		rc = p2p_capture_touched(capture);
 	if (!rc && capture->given_twice)
 		rc = p2p_capture_number_again(capture);
 	if (rc)
 		return rc;
-	if (capture->turn_count)
-		capture->turns[capture->turn_count - 1].cut = true;
 	capture->position = scan.upto;
 	*out_more = scan.more;
 	return 0;

@@ -489,6 +489,25 @@ static void a_number_is_of_the_row_that_stands_there(void **state)
 	end();
 }
 
+/* Captured, then pushed out before it was frozen: the row that has its key, and stays, means nobody
+ * any more. */
+static void a_key_that_names_a_row_replaced_before_it_was_frozen_is_loose(void **state)
+{
+	(void)state;
+	begin(13, 2,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, name UNIQUE);"
+	      "CREATE TABLE more(id INTEGER PRIMARY KEY REFERENCES parent(id), v)");
+	part();
+	cluster_sql(&cluster, 0, "INSERT INTO parent VALUES(1, 'a')");
+	cluster_sql(&cluster, 0, "INSERT INTO more VALUES(1, 'x')");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 0, "INSERT OR REPLACE INTO parent VALUES(2, 'a')");
+	meet();
+	expect_all("SELECT * FROM parent", "|2|'a'\n");
+	expect_all("SELECT * FROM more", "|1|'x'\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -504,6 +523,7 @@ int main(void)
 		cmocka_unit_test(an_entry_of_a_row_without_a_number_has_none),
 		cmocka_unit_test(a_replaced_row_is_found_gone_though_its_parent_is_kept_out),
 		cmocka_unit_test(a_row_that_comes_back_finds_its_parent_replaced),
+		cmocka_unit_test(a_key_that_names_a_row_replaced_before_it_was_frozen_is_loose),
 		cmocka_unit_test(a_number_is_of_the_row_that_stands_there),
 		cmocka_unit_test(a_replaced_row_is_found_gone_before_another_has_its_key),
 	};
