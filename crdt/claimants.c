@@ -165,14 +165,20 @@ int p2p_claimants_any(struct p2p_numbers *numbers, struct p2p_rowstate *state, i
 		      bool *out)
 {
 	struct p2p_claimants list = {0};
+	bool complete;
+	size_t i;
 	int rc = p2p_store_claimants(numbers->app->store, numbers->app->table, number, somebody,
 				     NULL);
 
 	*out = false;
 	if (rc != 1)
 		return rc;
-	rc = p2p_claimants_of(numbers, state, number, &list);
-	*out = list.count > 0;
+	rc = p2p_store_claimants(numbers->app->store, numbers->app->table, number,
+				 claimants_collect, &list);
+	for (i = 0; i < list.count && !rc && !*out; i++) {
+		rc = p2p_claimant_load(numbers, state, &list.items[i], &complete);
+		*out = !rc && complete && list.items[i].claim == number;
+	}
 	p2p_free(list.items);
 	return rc;
 }
@@ -187,27 +193,90 @@ static bool is_moving(const struct p2p_claimants *moving, const struct p2p_id *r
 	return false;
 }
 
+/* --- who was found last ----------------------------------------------------------------------- */
+
+#define HINTS 512
+
+struct p2p_numbers_hint {
+	bool known;
+	int64_t number;
+	struct p2p_identity identity;
+};
+
+static struct p2p_numbers_hint *hint_at(const struct p2p_numbers *numbers, int64_t number)
+{
+	return &numbers->hints[(uint64_t)number * 0x9e3779b97f4a7c15ull >> 55];
+}
+
+static void hint_set(struct p2p_numbers *numbers, int64_t number,
+		     const struct p2p_identity *identity)
+{
+	struct p2p_numbers_hint *hint;
+
+	if (!numbers->hints)
+		numbers->hints = p2p_calloc(HINTS, sizeof(*numbers->hints));
+	if (!numbers->hints)
+		return; /* all are looked at the next time */
+	hint = hint_at(numbers, number);
+	hint->known = true;
+	hint->number = number;
+	hint->identity = *identity;
+}
+
+/* Which rows are looked for: in the table; or else, parked, one that would show the number; or any
+ * of these. */
+enum wanted { SHOWN, SHOWN_OR_PARKED, ANYBODY };
+
+/* 1: the row that was found the last time claims the number still, and shows it: nobody else stands
+ * there. */
+static int hint_try(struct p2p_numbers *numbers, struct p2p_rowstate *state, int64_t number,
+		    enum wanted wanted, struct p2p_claimant *out)
+{
+	const struct p2p_numbers_hint *hint = numbers->hints ? hint_at(numbers, number) : NULL;
+	bool complete;
+	int rc;
+
+	if (!hint || !hint->known || hint->number != number)
+		return 0;
+	memset(out, 0, sizeof(*out));
+	out->identity = hint->identity;
+	rc = p2p_claimant_load(numbers, state, out, &complete);
+	return rc ? rc
+		  : complete && out->claim == number && out->shown == number &&
+			       (out->in_table || wanted == ANYBODY);
+}
+
 /* Of the rows that claim the number the one that shows it, or else, parked, would. */
-static int claimants_find(struct p2p_numbers *numbers, int64_t number, bool parked,
+static int claimants_find(struct p2p_numbers *numbers, int64_t number, enum wanted wanted,
 			  const struct p2p_claimants *moving, struct p2p_identity *out)
 {
 	struct p2p_claimants list = {0};
 	struct p2p_rowstate state;
+	struct p2p_claimant last;
 	size_t i;
 	int rc;
 
 	p2p_rowstate_init(&state);
-	rc = p2p_claimants_of(numbers, &state, number, &list);
+	rc = hint_try(numbers, &state, number, wanted, &last);
+	if (rc == 1 && !is_moving(moving, &last.row_id)) {
+		*out = last.identity;
+		p2p_rowstate_deinit(&state);
+		return 0;
+	}
+	if (rc >= 0)
+		rc = p2p_claimants_of(numbers, &state, number, &list);
 	if (!rc)
 		rc = P2P_ENOENT;
 	for (i = 0; i < list.count && (rc == 0 || rc == P2P_ENOENT); i++) {
 		const struct p2p_claimant *at = &list.items[i];
 
-		if ((!parked && !at->in_table) || at->shown != number ||
+		if ((wanted == SHOWN && !at->in_table) || at->shown != number ||
 		    is_moving(moving, &at->row_id) || (rc == 0 && !at->in_table))
 			continue;
 		*out = at->identity;
 		rc = 0;
+		if (at->in_table || wanted == ANYBODY)
+			hint_set(numbers, number, &at->identity);
 	}
 	p2p_free(list.items);
 	p2p_rowstate_deinit(&state);
@@ -251,7 +320,8 @@ static int standing_find(struct p2p_numbers *numbers, int64_t number, bool parke
 
 	if ((rc && rc != P2P_ENOENT) || in_table)
 		return rc;
-	found = claimants_find(numbers, number, parked && rc, moving, &other);
+	found = claimants_find(numbers, number, parked && rc ? SHOWN_OR_PARKED : SHOWN, moving,
+			       &other);
 	if (!found)
 		*out = other;
 	return found == P2P_ENOENT ? rc : found;
@@ -306,7 +376,7 @@ int p2p_claimants_other(struct p2p_numbers *numbers, int64_t number,
 	}
 	/* an entry of its own says nothing of who stands there */
 	if (!rc || rc == P2P_ENOENT)
-		rc = claimants_find(numbers, number, true, &list, &found);
+		rc = claimants_find(numbers, number, ANYBODY, &list, &found);
 	*out = rc == 0;
 	return rc == P2P_ENOENT ? 0 : rc;
 }

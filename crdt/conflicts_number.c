@@ -153,20 +153,46 @@ int p2p_conflicts_number(void *ctx, const struct p2p_claimant *at)
 	return rc ? rc : p2p_checks_touch(target, &key);
 }
 
+/* Any number of rows may claim one; this is for a list. */
+#define RIVALS_MAX 200
+
+static int rival(void *ctx, const struct p2p_identity *identity)
+{
+	struct p2p_claimants *list = ctx;
+
+	if (list->count == RIVALS_MAX)
+		return 1;
+	return identity->kind == P2P_IDENTITY_KEY ? P2P_ECORRUPT
+						  : p2p_claimants_add(list, identity);
+}
+
 /* Another row has claimed the number before. */
 static int lost_to_other(struct p2p_rowmerge *m, const struct p2p_claimant *own, bool *out)
 {
+	struct p2p_numbers *numbers = &m->target->numbers;
 	struct p2p_claimants list = {0};
+	struct p2p_identity shown;
 	struct p2p_rowstate state;
+	bool complete;
 	size_t i;
 	int rc;
 
 	*out = false;
 	p2p_rowstate_init(&state);
-	rc = p2p_claimants_of(&m->target->numbers, &state, own->claim, &list);
-	for (i = 0; i < list.count && !rc; i++)
-		*out |= p2p_id_cmp(&list.items[i].row_id, &own->row_id) != 0 &&
-			p2p_claimant_cmp(&list.items[i], own) < 0;
+	/* most likely the one that has it */
+	rc = p2p_claimants_at(numbers, own->claim, &shown);
+	if (!rc)
+		rc = p2p_claimants_add(&list, &shown);
+	if (!rc || rc == P2P_ENOENT)
+		rc = p2p_store_claimants(m->store, m->target->table, own->claim, rival, &list);
+	rc = rc == 1 ? 0 : rc;
+	for (i = 0; i < list.count && !rc && !*out; i++) {
+		struct p2p_claimant *at = &list.items[i];
+
+		rc = p2p_claimant_load(numbers, &state, at, &complete);
+		*out = !rc && complete && at->claim == own->claim &&
+		       p2p_id_cmp(&at->row_id, &own->row_id) != 0 && p2p_claimant_cmp(at, own) < 0;
+	}
 	p2p_free(list.items);
 	p2p_rowstate_deinit(&state);
 	return rc;

@@ -18,6 +18,7 @@ void p2p_numbers_deinit(struct p2p_numbers *numbers)
 {
 	p2p_free(numbers->touched);
 	p2p_free(numbers->vacated);
+	p2p_free(numbers->hints);
 	memset(numbers, 0, sizeof(*numbers));
 }
 

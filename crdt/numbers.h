@@ -25,6 +25,7 @@
 
 struct p2p_claimants;
 struct p2p_claimant;
+struct p2p_numbers_hint;
 
 struct p2p_numbers {
 	struct p2p_apptable *app; /* borrowed */
@@ -34,6 +35,9 @@ struct p2p_numbers {
 	int64_t *vacated; /* owned: temporary numbers that rows left */
 	size_t vacated_count, vacated_cap;
 	size_t temp_count; /* entries of p2p_temp */
+	/* Who was found to show a number, by number: tried first, for any number of rows may claim
+	 * one. Owned. */
+	struct p2p_numbers_hint *hints;
 	bool noted;  /* one was made, or a row that may have one was shown; who asks resets it */
 	bool loaded; /* temp_count is known */
 	bool sweep;  /* entries of rows that died elsewhere may be there */

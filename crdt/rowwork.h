@@ -70,6 +70,7 @@ struct p2p_target {
 	struct sqlite3_stmt **parents; /* owned: by FOREIGN KEY of the table */
 	uint32_t table_foreigns;       /* of which there are statements */
 	bool stands_in;		       /* a child shows its default for rows of this table */
+	uint64_t waiting_round;	       /* of the settle, in which these were asked about */
 	bool touched;		       /* parked rows may come back */
 	uint64_t rows, parked;	       /* counted since they were last read */
 };

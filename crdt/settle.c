@@ -28,6 +28,7 @@ int p2p_settle_init(struct p2p_settle *settle, struct p2p_store *store)
 {
 	memset(settle, 0, sizeof(*settle));
 	settle->store = store;
+	settle->round = 1;
 	p2p_refs_init(&settle->refs, store);
 	settle->refs.numbers = settle_numbers;
 	settle->refs.ctx = settle;
@@ -62,6 +63,7 @@ void p2p_settle_deinit(struct p2p_settle *settle)
 void p2p_settle_clear(struct p2p_settle *settle)
 {
 	settle->row_count = settle->freed_count = 0;
+	settle->round++;
 	p2p_buf_reset(&settle->keys);
 }
 
@@ -457,8 +459,16 @@ int p2p_settle_ask_all(struct p2p_target *target)
 
 struct stand_in {
 	struct p2p_target *target;
+	bool all;
+	int64_t number; /* else: only those whose default this is */
 	struct waiting waiting;
 };
+
+static bool stands_in(const struct stand_in *find, const struct p2p_reference *reference)
+{
+	return reference->instead == P2P_INSTEAD_NUMBER &&
+	       (find->all || reference->number == find->number);
+}
 
 static int stand_in_child(void *ctx, uint32_t table, const void *key, size_t len, uint32_t slot)
 {
@@ -471,7 +481,7 @@ static int stand_in_child(void *ctx, uint32_t table, const void *key, size_t len
 
 		if (child->table->number == table &&
 		    child->table->columns[reference->column].slot == slot &&
-		    reference->instead == P2P_INSTEAD_NUMBER)
+		    stands_in(find, reference))
 			return waiting_add(&find->waiting, table, key, len);
 	}
 	return 0;
@@ -479,18 +489,24 @@ static int stand_in_child(void *ctx, uint32_t table, const void *key, size_t len
 
 static int stand_in_list(struct p2p_target *target, struct stand_in *find)
 {
-	int rc = target->stands_in ? p2p_settle_gates(target) : 0;
+	bool any = false;
+	size_t i;
+	int rc;
 
 	find->waiting.settle = target->settle;
 	p2p_buf_init(&find->waiting.keys, P2P_RECORD_BYTES_MAX);
-	if (rc || !target->stands_in || !target->gates.refs_to)
+	for (i = 0; target->stands_in && i < target->child_count; i++)
+		any |= stands_in(find, &target->children[i]
+						.table->references[target->children[i].reference]);
+	rc = any ? p2p_settle_gates(target) : 0;
+	if (rc || !any || !target->gates.refs_to)
 		return rc;
 	return p2p_store_ref_waiting(target->store, target->table, stand_in_child, find);
 }
 
-int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx)
+int p2p_settle_waiting(struct p2p_target *target, int64_t number, p2p_plan_each each, void *ctx)
 {
-	struct stand_in find = {.target = target};
+	struct stand_in find = {.target = target, .number = number};
 	struct p2p_reader reader;
 	const uint8_t *key;
 	uint32_t table;
@@ -510,9 +526,14 @@ int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx)
 
 int p2p_settle_ask_waiting(struct p2p_target *target)
 {
-	struct stand_in find = {.target = target};
-	int rc = stand_in_list(target, &find);
+	struct stand_in find = {.target = target, .all = true};
+	int rc;
 
+	if (target->waiting_round == target->settle->round)
+		return 0; /* who comes to wait is asked about then */
+	rc = stand_in_list(target, &find);
+	if (!rc)
+		target->waiting_round = target->settle->round;
 	if (!rc)
 		rc = waiting_ask(&find.waiting);
 	p2p_buf_deinit(&find.waiting.keys);

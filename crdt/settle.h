@@ -40,6 +40,7 @@ struct p2p_settle {
 	struct p2p_buf keys;
 	struct p2p_rowwork work, spare, child;
 	uint32_t spare_table;	   /* that spare was taken up from, for the view */
+	uint64_t round;		   /* since it was cleared, from 1 */
 	bool doubt;		   /* rows may have gone from their tables unnoticed */
 	struct p2p_follow *follow; /* owned: crdt/follow.h */
 };
@@ -90,8 +91,9 @@ int p2p_settle_dies(struct p2p_target *target, struct p2p_rowwork *work) P2P_MUS
 /* Claims of a parked row, or of one that shows NULL in place of its parent, anew. work is whole. */
 int p2p_settle_claim(struct p2p_target *target, struct p2p_rowwork *work, bool held) P2P_MUST_CHECK;
 /* Rows of children that show, or would show, their default for a row of this table: whoever has
- * that number concerns them. */
-int p2p_settle_waiting(struct p2p_target *target, p2p_plan_each each, void *ctx) P2P_MUST_CHECK;
+ * that number concerns them. The first: those whose default this number is. */
+int p2p_settle_waiting(struct p2p_target *target, int64_t number, p2p_plan_each each,
+		       void *ctx) P2P_MUST_CHECK;
 int p2p_settle_ask_waiting(struct p2p_target *target) P2P_MUST_CHECK;
 /* All rows of a table that are kept out, and those that wait for its rows, are asked about. */
 int p2p_settle_ask_all(struct p2p_target *target) P2P_MUST_CHECK;

@@ -357,7 +357,7 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 	struct listing listing = {.table = row->table};
 	struct p2p_target *target;
 	int64_t number = 0;
-	bool shown;
+	bool shown, numbered = false;
 	size_t i;
 	int rc = view_target(settle, row->table, &target);
 
@@ -367,17 +367,19 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 		return 0;
 	ref.table = target->table;
 	p2p_buf_init(&listing.rows, P2P_RECORD_BYTES_MAX);
-	if (in_table && row->shown) {
+	if ((in_table && row->shown) || target->stands_in) {
 		rc = p2p_refs_number(&settle->refs, &ref, &number, &shown);
-		if (!rc)
-			rc = p2p_settle_children(target, number, child_shown, &listing);
-	} else if (!in_table) {
+		numbered = rc == 0;
+		if (rc == P2P_ENOENT) /* it has no number */
+			rc = 0;
+	}
+	if (!rc && numbered && in_table && row->shown) {
+		rc = p2p_settle_children(target, number, child_shown, &listing);
+	} else if (!rc && !in_table) {
 		rc = p2p_settle_gates(target);
 		if (!rc && target->gates.refs_to)
 			rc = p2p_store_ref_children(settle->store, &ref, child_kept, &listing);
 	}
-	if (rc == P2P_ENOENT) /* it has no number */
-		rc = 0;
 	for (i = 0; i < row->name_count && !in_table && !rc; i++) {
 		ref.key = row->names[i].bytes;
 		ref.len = sizeof(row->names[i].bytes);
@@ -389,8 +391,8 @@ static int view_children(void *ctx, const struct p2p_plan_row *row, bool in_tabl
 			rc = p2p_valuekeys_children(target, &settle->spare.cells, child_waiting,
 						    &listing);
 	}
-	if (!rc)
-		rc = p2p_settle_waiting(target, child_waiting, &listing);
+	if (!rc && numbered)
+		rc = p2p_settle_waiting(target, number, child_waiting, &listing);
 	if (!rc)
 		rc = listing_each(&listing, each, each_ctx);
 	p2p_buf_deinit(&listing.rows);

@@ -226,6 +226,70 @@ static void yields_cost_in_proportion(void **state)
 	grows(yields);
 }
 
+static void same_number(size_t count)
+{
+	size_t i;
+
+	begin();
+	for (i = 0; i < count; i++) {
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "%zu", i);
+		person_of(i, 5, name);
+	}
+	end();
+}
+
+static void rows_of_one_number_cost_in_proportion(void **state)
+{
+	(void)state;
+	grows(same_number);
+}
+
+/* Nobody of them is shown. */
+static void same_number_parked(size_t count)
+{
+	size_t i;
+
+	begin();
+	for (i = 0; i < count; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int(5)), names(1, count),
+					   value(2, kit_int((int64_t)i))};
+
+		put_record(ITEM, i, cells, 3);
+	}
+	end();
+}
+
+static void parked_rows_of_one_number_cost_in_proportion(void **state)
+{
+	(void)state;
+	grows(same_number_parked);
+}
+
+/* They leave the number one after the other. */
+static void same_number_left(size_t count)
+{
+	size_t i;
+
+	same_number(count);
+	begin();
+	for (i = 0; i < count; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int((int64_t)i + 100))};
+		struct p2p_record record = record_of(PERSON, i, cells, 1);
+
+		record.flags = 0;
+		kit_change_put(&making, &record);
+	}
+	end();
+}
+
+static void rows_that_leave_a_number_cost_in_proportion(void **state)
+{
+	(void)state;
+	grows(same_number_left);
+}
+
 static void one_parent(size_t count)
 {
 	size_t i;
@@ -254,6 +318,34 @@ static void children_of_one_parent_cost_in_proportion(void **state)
 {
 	(void)state;
 	grows(one_parent);
+}
+
+/* Rows that wait show the number of a row that is not theirs. */
+static void stand_ins(size_t count)
+{
+	size_t i;
+
+	begin();
+	for (i = 0; i < count; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int((int64_t)i + 1)), names(1, count)};
+
+		put_record(SEAT, i, cells, 2);
+	}
+	end();
+	begin();
+	for (i = 0; i < count; i++) {
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "%zu", i);
+		person_of(10 * count + i, (int64_t)i + 1, name);
+	}
+	end();
+}
+
+static void rows_that_show_a_default_cost_in_proportion(void **state)
+{
+	(void)state;
+	grows(stand_ins);
 }
 
 static void words(size_t count)
@@ -324,7 +416,11 @@ int main(void)
 		T(rows_that_meet_parked_ones_cost_in_proportion),
 		T(parked_rows_that_change_cost_in_proportion),
 		T(yields_cost_in_proportion),
+		T(rows_of_one_number_cost_in_proportion),
+		T(parked_rows_of_one_number_cost_in_proportion),
+		T(rows_that_leave_a_number_cost_in_proportion),
 		T(children_of_one_parent_cost_in_proportion),
+		T(rows_that_show_a_default_cost_in_proportion),
 		T(rows_without_a_word_cost_in_proportion),
 		T(children_that_move_cost_in_proportion),
 	};
