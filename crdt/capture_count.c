@@ -201,7 +201,8 @@ int p2p_capture_count_replay(struct p2p_capture *capture, struct p2p_table *tabl
 
 /* --- fold ------------------------------------------------------------------------------------- */
 
-/* Totals end at the edges of 64 bits: then the row may show what nobody else comes to. */
+/* Totals end at the edges of 64 bits: then the row may show what nobody else comes to. A fold that
+ * is rolled back comes again: what the table shows is read, not remembered. */
 static int shown_settle(struct p2p_capture *capture, struct p2p_table *table,
 			struct p2p_overlay_row *row, uint32_t column)
 {
@@ -213,32 +214,34 @@ static int shown_settle(struct p2p_capture *capture, struct p2p_table *table,
 	struct capture_finder *finder;
 	struct p2p_cells cells;
 	struct p2p_sum sum;
-	uint64_t hash;
+	bool same = true;
 	int rc;
 
 	if (!own || own->stamp != cell->stamp ||
 	    (own->total != INT64_MIN && own->total != INT64_MAX))
 		return 0;
 	rc = others_of(capture, table, column, row, false, &sum);
-	if (rc)
-		return rc;
 	p2p_sum_add(&sum, own->total);
 	shown.integer = p2p_sum_value(&sum);
-	hash = p2p_value_hash(hash_key, &shown);
-	if (hash == cell->hash)
-		return 0;
 	p2p_cells_init(&cells);
-	rc = p2p_cells_reset(&cells, table->column_count);
 	if (!rc)
 		rc = p2p_capture_finder(capture, table, &finder);
 	if (!rc)
 		rc = p2p_capture_key(capture, table, row, key);
 	if (!rc) {
+		rc = p2p_apptable_read(&finder->app, key, &cells);
+		same = rc || p2p_value_equal(&cells.values[column], &shown);
+		p2p_store_row_done(capture->config.store);
+		rc = rc == P2P_ENOENT ? 0 : rc; /* pushed out, and not noticed yet */
+	}
+	if (!rc && !same)
+		rc = p2p_cells_reset(&cells, table->column_count);
+	if (!rc && !same) {
 		p2p_cells_set(&cells, column, &shown);
 		rc = p2p_apptable_update(&finder->app, key, &cells);
 	}
 	p2p_cells_deinit(&cells);
-	cell->hash = hash;
+	cell->hash = p2p_value_hash(hash_key, &shown);
 	return rc > 0 ? P2P_ECORRUPT : rc; /* no constraint is on a counter alone */
 }
 
