@@ -110,6 +110,7 @@ static void sql_value(uint64_t *rng, uint32_t table, uint32_t column, char out[9
 {
 	static const char *const words[] = {"'ann'", "'Ann'", "'bob'", "'cid'", "NULL", "'ANN'"};
 	const struct twin_table *at = &sheet_tables[table];
+	uint32_t number;
 	size_t f;
 
 	for (f = 0; f < TWIN_FOREIGN_MAX; f++) {
@@ -122,11 +123,11 @@ static void sql_value(uint64_t *rng, uint32_t table, uint32_t column, char out[9
 			       sheet_tables[foreign->parent].name, sheet_pick(rng, 4));
 		return;
 	}
-	if (at->generated && column == 0)
-		(void)snprintf(out, 96, "%s%u", sheet_pick(rng, 5) ? "NULL -- " : "",
-			       1 + sheet_pick(rng, 6));
-	else if ((table == PERSON && column == 1) || (table == TAG && column == 1) ||
-		 (table == LAND && column == 0))
+	if (at->generated && column == 0) {
+		number = 1 + sheet_pick(rng, 6); /* one draw after the other: it repeats anywhere */
+		(void)snprintf(out, 96, "%s%u", sheet_pick(rng, 5) ? "NULL -- " : "", number);
+	} else if ((table == PERSON && column == 1) || (table == TAG && column == 1) ||
+		   (table == LAND && column == 0))
 		(void)snprintf(out, 96, "%s", words[sheet_pick(rng, 6)]);
 	else if (table == WARE && column == 4)
 		(void)snprintf(out, 96, "%u", sheet_pick(rng, 9));
