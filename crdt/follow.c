@@ -155,8 +155,10 @@ static int leave(struct p2p_target *target, const void *key, size_t len, size_t 
 	p2p_buf_init(&leaving.keys, P2P_RECORD_BYTES_MAX);
 	p2p_buf_init(&leaving.key, P2P_RECORD_BYTES_MAX);
 	rc = leaving_add(&leaving, target, key, len);
+	p2p_settle_still_begin(target->settle);
 	for (; leaving.now < leaving.count && !rc; leaving.now++)
 		rc = leaving_below(&leaving);
+	p2p_settle_still_end(target->settle);
 	for (i = leaving.count; i > first && !rc; i--) {
 		const struct leaving_row *at = &leaving.rows[i - 1];
 

@@ -14,7 +14,7 @@ static void target_free(struct p2p_target *target)
 	size_t i;
 
 	for (i = 0; i < target->child_count; i++)
-		(void)sqlite3_finalize(target->children[i].find); /* seen at the steps */
+		p2p_settle_child_deinit(&target->children[i]);
 	p2p_free(target->children);
 	p2p_valuekeys_deinit(target);
 	p2p_uniques_deinit(&target->uniques);

@@ -44,12 +44,30 @@ struct p2p_gates {
 	bool refs, refs_to, claims, yields;
 };
 
+/* A row that shows a number of its parent in a column. */
+struct p2p_shown_child {
+	int64_t number;
+	size_t at; /* of its key's values, encoded */
+};
+
+/* A column without an index, read once while nothing is written. */
+struct p2p_shown_children {
+	uint64_t still;		       /* of the settle */
+	size_t asked;		       /* for so many numbers, since then */
+	bool known;		       /* else there are too many rows, or not enough numbers */
+	struct p2p_shown_child *items; /* owned: by number, then as they were read */
+	size_t count, cap;
+	struct p2p_buf keys;
+};
+
 /* A column of another table that refers to this one. */
 struct p2p_child_column {
 	struct p2p_table *table; /* borrowed, like the target's */
 	uint32_t reference;
 	struct sqlite3_stmt *find; /* owned; NULL until needed */
 	bool scans;		   /* no index finds the rows of a number */
+	struct p2p_shown_children shown;
+	struct p2p_child_column *next; /* of the settle's list: something is known of it */
 };
 
 /* What a merge keeps of one table. */

@@ -39,10 +39,12 @@ struct p2p_settle {
 	size_t freed_count, freed_cap;
 	struct p2p_buf keys;
 	struct p2p_rowwork work, spare, child;
-	uint32_t spare_table;	   /* that spare was taken up from, for the view */
-	uint64_t round;		   /* since it was cleared, from 1 */
-	bool doubt;		   /* rows may have gone from their tables unnoticed */
-	struct p2p_follow *follow; /* owned: crdt/follow.h */
+	uint32_t spare_table;		/* that spare was taken up from, for the view */
+	uint64_t round;			/* since it was cleared, from 1 */
+	uint64_t still, stills;		/* nothing is written while it is not 0 */
+	struct p2p_child_column *shown; /* of which something is known until then */
+	bool doubt;			/* rows may have gone from their tables unnoticed */
+	struct p2p_follow *follow;	/* owned: crdt/follow.h */
 };
 
 int p2p_settle_init(struct p2p_settle *settle, struct p2p_store *store);
@@ -118,6 +120,12 @@ struct p2p_settle_many {
 };
 int p2p_settle_children_many(struct p2p_target *target,
 			     const struct p2p_settle_many *many) P2P_MUST_CHECK;
+
+/* From one to the other nothing is written into tables of the application: what was read of them
+ * may be used again. */
+void p2p_settle_still_begin(struct p2p_settle *settle);
+void p2p_settle_still_end(struct p2p_settle *settle);
+void p2p_settle_child_deinit(struct p2p_child_column *column);
 
 /* Rows in the table's children that show `number`: each is called with the child's target, its
  * encoded identity and the index of the reference. None that is loose or shows something else. */

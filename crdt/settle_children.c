@@ -1,10 +1,12 @@
 /* Rows of other tables that show the number of a row; see settle.h. */
 #include <sqlite3.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crdt/rowrefs.h"
 #include "crdt/settle.h"
 #include "proto/check.h"
+#include "proto/mem.h"
 
 #define SQL_BYTES_MAX (16u * 1024 * 1024)
 
@@ -93,21 +95,16 @@ static int child_refers(struct p2p_target *child, uint32_t reference, const stru
 	return rc == P2P_ENOENT ? 0 : rc;
 }
 
-/* Appends the identity of the row that the statement stands on, after its length, if it refers. */
-static int child_row(struct p2p_target *child, uint32_t reference, sqlite3_stmt *row,
-		     struct p2p_buf *out)
+/* Appends the identity of the row of a key, after its length, if it refers. */
+static int child_named(struct p2p_target *child, uint32_t reference, const struct p2p_value *key,
+		       struct p2p_buf *out)
 {
-	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
 	struct p2p_buf identity;
 	bool refers = false;
-	uint32_t i;
-	int rc = 0;
+	int rc;
 
 	p2p_buf_init(&identity, P2P_RECORD_BYTES_MAX);
-	for (i = 0; i < child->table->key_count && !rc; i++)
-		rc = p2p_value_column(&key[i], row, (int)i);
-	if (!rc)
-		rc = p2p_refs_row_at(&child->settle->refs, child->table, key, &identity);
+	rc = p2p_refs_row_at(&child->settle->refs, child->table, key, &identity);
 	if (!rc)
 		rc = child_refers(child, reference, &identity, &refers);
 	if (!rc && refers)
@@ -115,6 +112,165 @@ static int child_row(struct p2p_target *child, uint32_t reference, sqlite3_stmt 
 	p2p_buf_deinit(&identity);
 	/* not replicated, or not captured */
 	return rc == P2P_ENOENT || rc == P2P_IDENTITY_NULL_KEY ? 0 : rc;
+}
+
+/* The same for the row that the statement stands on. */
+static int child_row(struct p2p_target *child, uint32_t reference, sqlite3_stmt *row,
+		     struct p2p_buf *out)
+{
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < child->table->key_count && !rc; i++)
+		rc = p2p_value_column(&key[i], row, (int)i);
+	return rc ? rc : child_named(child, reference, key, out);
+}
+
+/* --- a column without an index ---------------------------------------------------------------- */
+
+/* From so many numbers on, one pass over a table without an index is less work. */
+#define SCAN_NUMBERS_MIN 4
+/* Of a longer table nothing is kept: 40 bytes for each row. */
+#define SHOWN_MAX 1000000
+
+void p2p_settle_still_begin(struct p2p_settle *settle)
+{
+	settle->still = ++settle->stills;
+}
+
+static void shown_forget(struct p2p_shown_children *shown)
+{
+	p2p_free(shown->items);
+	p2p_buf_deinit(&shown->keys);
+	memset(shown, 0, sizeof(*shown));
+}
+
+void p2p_settle_still_end(struct p2p_settle *settle)
+{
+	struct p2p_child_column *column;
+
+	settle->still = 0;
+	while ((column = settle->shown) != NULL) {
+		settle->shown = column->next;
+		shown_forget(&column->shown);
+	}
+}
+
+void p2p_settle_child_deinit(struct p2p_child_column *column)
+{
+	(void)sqlite3_finalize(column->find); /* its error was seen at the steps */
+	shown_forget(&column->shown);
+}
+
+static int shown_add(struct p2p_shown_children *shown, sqlite3_stmt *row, uint32_t key_count)
+{
+	struct p2p_shown_child *grown;
+	struct p2p_value value;
+	uint32_t i;
+	size_t cap;
+	int rc = 0;
+
+	if (shown->count == shown->cap) {
+		cap = shown->cap ? shown->cap * 2 : 64;
+		grown = p2p_realloc(shown->items, cap * sizeof(*grown));
+		if (!grown)
+			return P2P_ENOMEM;
+		shown->items = grown;
+		shown->cap = cap;
+	}
+	shown->items[shown->count].number = sqlite3_column_int64(row, (int)key_count);
+	shown->items[shown->count++].at = shown->keys.len;
+	for (i = 0; i < key_count && !rc; i++) {
+		rc = p2p_value_column(&value, row, (int)i);
+		if (!rc)
+			p2p_value_put(&shown->keys, &value);
+	}
+	return rc ? rc : p2p_buf_error(&shown->keys);
+}
+
+static int shown_cmp(const void *a, const void *b)
+{
+	const struct p2p_shown_child *x = a, *y = b;
+
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return (x->at > y->at) - (x->at < y->at);
+}
+
+static int shown_read(struct p2p_target *child, struct p2p_child_column *column)
+{
+	struct p2p_shown_children *shown = &column->shown;
+	sqlite3_stmt *stmt = NULL;
+	struct p2p_buf sql;
+	int rc, step = SQLITE_DONE;
+
+	p2p_buf_init(&sql, SQL_BYTES_MAX);
+	sql_children(column, true, &sql);
+	rc = p2p_sql_prepare(child->store, &sql, &stmt);
+	p2p_buf_deinit(&sql);
+	while (!rc && shown->count <= SHOWN_MAX && (step = sqlite3_step(stmt)) == SQLITE_ROW)
+		rc = shown_add(shown, stmt, column->table->key_count);
+	if (!rc && step != SQLITE_DONE && step != SQLITE_ROW)
+		rc = p2p_store_error(child->store, step, NULL, "look for children");
+	(void)sqlite3_finalize(stmt); /* the error was seen at the step */
+	shown->known = rc == 0 && step == SQLITE_DONE;
+	if (shown->known && shown->count)
+		qsort(shown->items, shown->count, sizeof(*shown->items), shown_cmp);
+	if (!shown->known)
+		shown->count = 0;
+	return rc;
+}
+
+/* Whether what the column shows is known by number. */
+static int shown_ready(struct p2p_target *child, struct p2p_child_column *column, bool *out)
+{
+	struct p2p_shown_children *shown = &column->shown;
+	uint64_t still = child->settle->still;
+	int rc = 0;
+
+	*out = false;
+	if (!column->scans || !still)
+		return 0;
+	if (shown->still != still) {
+		p2p_buf_init(&shown->keys, P2P_RECORD_BYTES_MAX);
+		shown->still = still;
+		column->next = child->settle->shown;
+		child->settle->shown = column;
+	}
+	if (++shown->asked == SCAN_NUMBERS_MIN)
+		rc = shown_read(child, column);
+	*out = shown->known;
+	return rc;
+}
+
+static int shown_list(struct p2p_target *child, const struct p2p_child_column *column,
+		      int64_t number, struct p2p_buf *out)
+{
+	const struct p2p_shown_children *shown = &column->shown;
+	struct p2p_value key[P2P_KEY_COLUMNS_MAX];
+	size_t low = 0, high = shown->count;
+	struct p2p_reader reader;
+	uint32_t i;
+	int rc = 0;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (shown->items[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < shown->count && shown->items[low].number == number && !rc; low++) {
+		p2p_reader_init(&reader, shown->keys.data + shown->items[low].at,
+				shown->keys.len - shown->items[low].at);
+		for (i = 0; i < child->table->key_count; i++)
+			p2p_value_read(&reader, &key[i]);
+		p2p_require(!reader.failed); /* we wrote them */
+		rc = child_named(child, column->reference, key, out);
+	}
+	return rc ? rc : p2p_buf_error(out);
 }
 
 /* Appends the encoded identities, each after its length, of rows that show the number. */
@@ -161,12 +317,17 @@ static int column_children(struct p2p_target *target, struct p2p_child_column *c
 	struct p2p_settle *settle = target->settle;
 	struct p2p_target *child;
 	struct p2p_buf list;
+	bool known = false;
 	int rc = settle->target(settle->ctx, column->table, &child);
 
 	p2p_buf_init(&list, P2P_RECORD_BYTES_MAX);
 	if (!rc)
 		rc = child_prepare(target, column);
 	if (!rc)
+		rc = shown_ready(child, column, &known);
+	if (!rc && known)
+		rc = shown_list(child, column, number, &list);
+	else if (!rc)
 		rc = child_list(child, column, number, &list);
 	if (!rc)
 		rc = listed_each(child, column->reference, &list, each, ctx);
@@ -240,9 +401,6 @@ static int column_scan(struct p2p_target *target, struct p2p_child_column *colum
 	p2p_buf_deinit(&one);
 	return rc;
 }
-
-/* From so many numbers on, one pass over a table without an index is less work. */
-#define SCAN_NUMBERS_MIN 4
 
 int p2p_settle_children_many(struct p2p_target *target, const struct p2p_settle_many *many)
 {

@@ -297,7 +297,11 @@ static int plan_make(struct run *run)
 	}
 	for (i = 0; i < settle->freed_count && !rc; i++)
 		rc = p2p_plan_freed(run->plan, settle->freed[i].table, &settle->freed[i].hash);
-	return rc ? rc : p2p_plan_run(run->plan);
+	p2p_settle_still_begin(settle);
+	if (!rc)
+		rc = p2p_plan_run(run->plan);
+	p2p_settle_still_end(settle);
+	return rc;
 }
 
 /* A row was refused that others were shown for: the next plan looks at them, too. */

@@ -320,6 +320,62 @@ static void children_of_one_parent_cost_in_proportion(void **state)
 	grows(one_parent);
 }
 
+static void chain(size_t count)
+{
+	size_t i;
+
+	begin();
+	for (i = 0; i < count; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int((int64_t)i + 1)), names(1, i + 1)};
+
+		put_record(NODE, i, cells, 2);
+	}
+	end();
+	for (i = 1; i < 4; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int((int64_t)count + 1)),
+					   value(1, kit_null())};
+		struct p2p_record record = record_of(NODE, count, cells, 2);
+
+		begin();
+		if (i % 2 == 0) {
+			put_dead(NODE, count, i);
+		} else {
+			record.causal_length = i;
+			kit_change_put(&making, &record);
+		}
+		end();
+	}
+}
+
+static void a_chain_costs_in_proportion(void **state)
+{
+	(void)state;
+	grows(chain);
+}
+
+static void ring(size_t count)
+{
+	size_t i;
+
+	begin();
+	for (i = 0; i < count; i++) {
+		struct p2p_cell cells[] = {value(0, kit_int((int64_t)i + 1)),
+					   names(1, (i + 1) % count)};
+
+		put_record(NODE, i, cells, 2);
+	}
+	end();
+	begin();
+	put_dead(NODE, count / 2, 2);
+	end();
+}
+
+static void a_ring_costs_in_proportion(void **state)
+{
+	(void)state;
+	grows(ring);
+}
+
 /* Rows that wait show the number of a row that is not theirs. */
 static void stand_ins(size_t count)
 {
@@ -420,6 +476,8 @@ int main(void)
 		T(parked_rows_of_one_number_cost_in_proportion),
 		T(rows_that_leave_a_number_cost_in_proportion),
 		T(children_of_one_parent_cost_in_proportion),
+		T(a_chain_costs_in_proportion),
+		T(a_ring_costs_in_proportion),
 		T(rows_that_show_a_default_cost_in_proportion),
 		T(rows_without_a_word_cost_in_proportion),
 		T(children_that_move_cost_in_proportion),
