@@ -108,6 +108,21 @@ static int null_keys(struct p2p_doctor *doctor, const struct p2p_table *table)
 			       total);
 }
 
+static bool is_reference(struct p2p_doctor *doctor, const struct p2p_table *table, uint32_t column)
+{
+	uint32_t i;
+
+	for (i = 0; i < table->foreign_count; i++) {
+		const struct p2p_table *parent = table_named(doctor, table->foreigns[i].parent);
+
+		if (table->foreigns[i].columns[0] == column && parent &&
+		    parent->state != P2P_TABLE_REFUSED &&
+		    p2p_foreign_is_reference(table, &table->foreigns[i], parent))
+			return true;
+	}
+	return false;
+}
+
 static int identity(struct p2p_doctor *doctor, const struct p2p_table *table)
 {
 	char *key = column_list(table, table->key, table->key_count);
@@ -115,7 +130,11 @@ static int identity(struct p2p_doctor *doctor, const struct p2p_table *table)
 
 	if (!key)
 		return P2P_ENOMEM;
-	if (table->lone_number)
+	if (table->lone_number && is_reference(doctor, table, table->key[0]))
+		rc = p2p_doctor_tell(doctor, table->name, P2P_FINDING_NOTE, "identity", "",
+				     "rows are one with those that %s refers to, and follow them",
+				     key);
+	else if (table->lone_number)
 		rc = p2p_doctor_tell(
 			doctor, table->name, P2P_FINDING_NOTE, "identity",
 			"an application that keeps a number in memory may find another "
@@ -142,6 +161,41 @@ static const char *const action_texts[] = {
 	[P2P_FK_CASCADE] = "waits in conflicts until it is there",
 };
 
+/* The column of the parent shows the number of a row, which may become another. */
+static bool names_number(struct p2p_doctor *doctor, const struct p2p_foreign *at, uint32_t i,
+			 const struct p2p_table *parent)
+{
+	uint32_t column = at->count == parent->key_count ? parent->key[i] : UINT32_MAX, j;
+
+	for (j = 0; at->to[i] && j < parent->column_count; j++)
+		if (sqlite3_stricmp(parent->columns[j].name, at->to[i]) == 0)
+			column = j;
+	return column != UINT32_MAX && ((parent->lone_number && column == parent->key[0]) ||
+					is_reference(doctor, parent, column));
+}
+
+static int foreign_by_value(struct p2p_doctor *doctor, const struct p2p_table *table,
+			    const struct p2p_foreign *at, const struct p2p_table *parent,
+			    const char *columns)
+{
+	uint32_t i;
+
+	for (i = 0; i < at->count; i++)
+		if (names_number(doctor, at, i, parent) &&
+		    !is_reference(doctor, table, at->columns[i]))
+			return p2p_doctor_tell(
+				doctor, table->name, P2P_FINDING_WARN, "foreign_key",
+				"a FOREIGN KEY of one column, declared INTEGER, to the INTEGER PRIMARY "
+				"KEY itself follows; or use keys that are no numbers (UUIDs)",
+				"%s refers to %s by values, and %s is the number of a row: when two "
+				"machines gave it apart and that row gets another, this does not "
+				"follow, and names the other row",
+				columns, parent->name, table->columns[at->columns[i]].name);
+	return p2p_doctor_tell(doctor, table->name, P2P_FINDING_NOTE, "foreign_key", "",
+			       "%s must be found in %s: a row whose parent is not there %s",
+			       columns, parent->name, action_texts[at->on_delete]);
+}
+
 static int foreign(struct p2p_doctor *doctor, const struct p2p_table *table,
 		   const struct p2p_foreign *at)
 {
@@ -163,9 +217,7 @@ static int foreign(struct p2p_doctor *doctor, const struct p2p_table *table,
 				     "whose parent is not there %s",
 				     columns, parent->name, action_texts[at->on_delete]);
 	else
-		rc = p2p_doctor_tell(doctor, table->name, P2P_FINDING_NOTE, "foreign_key", "",
-				     "%s must be found in %s: a row whose parent is not there %s",
-				     columns, parent->name, action_texts[at->on_delete]);
+		rc = foreign_by_value(doctor, table, at, parent, columns);
 	sqlite3_free(columns);
 	return rc;
 }

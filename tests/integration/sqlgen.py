@@ -7,6 +7,7 @@ written as often as others; transactions use savepoints, conflict clauses, UPSER
 rolled back at times. The same seed on the same database makes the same transactions.
 """
 import random
+import re
 import sqlite3
 
 # Rows that are written are among the first so many of a table: few enough that nodes meet.
@@ -17,6 +18,17 @@ OWN = ("sqlite_", "p2p_")
 
 def quote(name):
     return '"%s"' % name.replace('"', '""')
+
+
+def own_things(conn, schema_sql):
+    """Stand-ins for functions and collations that only the real application has."""
+    for name in set(re.findall(r"""\bCOLLATE\s+["'`\[]?(\w+)""", schema_sql, re.IGNORECASE)):
+        if name.upper() not in ("BINARY", "NOCASE", "RTRIM"):
+            conn.create_collation(name, lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower()))
+    known = {row[0].lower() for row in conn.execute("SELECT name FROM pragma_function_list")}
+    for name in set(re.findall(r"\b([A-Za-z_]\w*)\s*\(", schema_sql)):
+        if name.lower() not in known:  # a table or a keyword before a parenthesis is none the worse for it
+            conn.create_function(name, -1, lambda *args: args[0] if args else "made up", deterministic=True)
 
 
 class Column:
@@ -83,6 +95,7 @@ class Schema:
                     foreign.to = list(parent.key)
         self.search = [row[1] for row in conn.execute("PRAGMA table_list")
                        if row[0] == "main" and row[2] == "virtual"]
+        self.circular = False  # its triggers fire one another, or themselves, if SQLite lets them
 
 
 class Ended(Exception):
@@ -137,7 +150,7 @@ class Generator:
 
     def parents(self, conn, table, values):
         """References: to what was just inserted, or to some row, or to none."""
-        for foreign in table.foreign:
+        for foreign in sorted(table.foreign, key=lambda f: len(f.columns)):  # what several name, the longest says
             parent = self.schema.by_name.get(foreign.parent.lower())
             if not parent or not set(foreign.columns) & set(values):
                 continue
@@ -175,13 +188,19 @@ class Generator:
             return conn.execute(sql, values)
         except (sqlite3.IntegrityError, OverflowError):
             self.refused += 1
-            if not conn.in_transaction:
-                raise Ended from None
-            return None
+        except sqlite3.OperationalError as why:
+            if "trigger recursion" not in str(why):
+                raise
+            self.refused += 1
+            self.schema.circular = True
+        if not conn.in_transaction:
+            raise Ended
+        return None
 
-    def clause(self):
-        return self.random.choice(("", "", "", "", "OR REPLACE ", "OR REPLACE ", "OR IGNORE ", "OR FAIL ", "OR ABORT ",
-                                   "OR ROLLBACK "))
+    def clause(self, among=("", "", "", "", "OR REPLACE ", "OR REPLACE ", "OR IGNORE ", "OR FAIL ", "OR ABORT ", "OR ROLLBACK ")):
+        chosen = self.random.choice(among)
+        # without recursive triggers REPLACE tells none of what it deletes: an index of the application's would be wrong
+        return "" if self.schema.circular and self.schema.search and "REPLACE" in chosen else chosen
 
     def insert(self, conn, table):
         values = self.row(conn, table)
@@ -218,7 +237,7 @@ class Generator:
         values = {column.name: self.value(conn, table, column) for column in columns}
         self.parents(conn, table, values)
         sets = ", ".join("%s = ?" % quote(name) for name in values)
-        clause = self.random.choice(("", "", "", "OR REPLACE ", "OR IGNORE "))
+        clause = self.clause(("", "", "", "OR REPLACE ", "OR IGNORE "))
         self.run(conn, "UPDATE %s%s SET %s WHERE %s" % (clause, table.sql, sets, where[0]),
                  tuple(values.values()) + tuple(where[1]))
 
@@ -252,8 +271,9 @@ class Generator:
         """One; True when it was committed."""
         careless = self.random.random() < self.careless
         conn.execute("PRAGMA foreign_keys = %s" % ("OFF" if careless else "ON"))
-        # without them REPLACE tells no trigger of what it deletes: the application's own full text index would be wrong
         recursive = "ON" if self.schema.search else self.random.choice(("ON", "OFF"))
+        if self.schema.circular:
+            recursive = "OFF"
         conn.execute("PRAGMA recursive_triggers = %s" % recursive)
         conn.execute("BEGIN IMMEDIATE")
         self.last.clear()

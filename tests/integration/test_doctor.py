@@ -15,6 +15,12 @@ CREATE TABLE log(line TEXT);
 CREATE TABLE alembic_version(version_num TEXT PRIMARY KEY);
 CREATE VIEW best AS SELECT * FROM review WHERE stars = 5;
 CREATE TRIGGER heard AFTER INSERT ON review BEGIN INSERT INTO log VALUES (new.id); END;
+CREATE TABLE cover(album INTEGER PRIMARY KEY REFERENCES album, image BLOB);
+CREATE TABLE side(album INTEGER REFERENCES album, side TEXT, PRIMARY KEY(album, side));
+CREATE TABLE scratch(id TEXT PRIMARY KEY, album INTEGER, side TEXT, FOREIGN KEY(album, side) REFERENCES side);
+CREATE TABLE spoken(id TEXT PRIMARY KEY, album TEXT REFERENCES album(id));
+CREATE TABLE code(name TEXT PRIMARY KEY);
+CREATE TABLE coded(id TEXT PRIMARY KEY, code TEXT REFERENCES code);
 INSERT INTO album VALUES (1, 'a'), (2, 'b');
 INSERT INTO track VALUES (10, 1, 'x'), (11, 7, 'dangles');
 INSERT INTO review VALUES (1, 1, 5), (2, 2, 3);
@@ -57,6 +63,10 @@ def every_table_gets_what_will_happen_and_why(world):
     has(found, "log", "refused", "warn", "PRIMARY KEY")
     has(found, "alembic_version", "refused", "warn", "migrat")
     has(found, "", "foreign_key", "warn", "1 rows")
+    has(found, "cover", "identity", "note", "are one with", "album")
+    has(found, "scratch", "foreign_key", "warn", "album is the number", "does not follow")
+    has(found, "spoken", "foreign_key", "warn", "album is the number", "does not follow")
+    has(found, "coded", "foreign_key", "note", "code must be found")
     check(not [f for f in found if f["table"] == "tag" and f["topic"] == "reference"], "its values are no albums")
     check(before == conn.execute("SELECT * FROM sqlite_schema").fetchall(), "nothing changed")
     check(not os.path.exists(world.path("a.db-p2p")), "nothing was made")

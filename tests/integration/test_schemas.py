@@ -15,6 +15,7 @@ $P2PNODE_KEEP: a folder that gets the files of a failure. $P2P_SCHEMAS_WITHOUT: 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -53,7 +54,6 @@ def make(path, origin):
         shutil.copy(origin, path)
         os.chmod(path, 0o644)
         conn = sqlite3.connect(path, isolation_level=None)
-    conn.execute("PRAGMA journal_mode = WAL")
     conn.close()
 
 
@@ -89,6 +89,7 @@ class Site:
     def connect(self):
         conn = sqlite3.connect(self.db, isolation_level=None, timeout=60)
         conn.execute("PRAGMA synchronous = OFF")
+        sqlgen.own_things(conn, "\n".join(row[0] for row in conn.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")))
         return conn
 
     def start(self, verb, *args):
@@ -225,7 +226,8 @@ class Storm:
         check(not checks or "conflicts" in WITHOUT or any(c["kind"] == "check" for c in listed),
               "%s breaks a CHECK that is not in conflicts: %s" % (site.name, checks[:3]))
         allowed = set().union(*(s.generator.dangling for s in self.sites))
-        new = sqlgen.violations(conn) - allowed
+        # FOREIGN KEYs of a table that is not replicated do nothing on merge (docs/triggers.md)
+        new = {v for v in sqlgen.violations(conn) - allowed if v[0] in self.tables()}
         check(not new or "foreign" in WITHOUT, "foreign_key_check of %s: %s" % (site.name, sorted(map(repr, new))[:5]))
         found = search(conn, site.generator.schema) if self.copies and "search" not in WITHOUT else None
         conn.close()
@@ -274,21 +276,36 @@ def temporary(site):
 
 
 def search(conn, schema):
-    """What each full text index finds, by word; and that it is sound."""
+    """What each full text index finds, by word; what each R*Tree holds; and that they are sound."""
     found = []
     for name in schema.search:
         table = sqlgen.quote(name)
-        text = conn.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
-        if "fts5" not in text.lower():
-            continue
-        for word in ("amber", "birch", "cedar", "delta", "mesh"):
-            rows = conn.execute("SELECT rowid FROM %s WHERE %s MATCH ? ORDER BY 1" % (table, table), (word,)).fetchall()
-            found.append((name, word, tuple(row[0] for row in rows)))
+        text = conn.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0].lower()
         try:
-            conn.execute("INSERT INTO %s(%s, rank) VALUES('integrity-check', 1)" % (table, table))
+            if "rtree" in text:
+                found.append((name, tuple(conn.execute("SELECT * FROM %s ORDER BY 1" % table).fetchall())))
+                said = conn.execute("SELECT rtreecheck(?)", (name,)).fetchone()[0]
+                check(said == "ok", "the index %s: %s" % (name, said))
+            elif "fts" in text:
+                found += [(name, word, matches(conn, schema, name, text, word))
+                          for word in ("amber", "birch", "cedar", "delta", "mesh")]
+                conn.execute("INSERT INTO %s(%s%s) VALUES('integrity-check'%s)"
+                             % (table, table, *((", rank", ", 1") if "fts5" in text else ("", ""))))
         except sqlite3.DatabaseError as why:
             raise Failed("the index %s is not what its table holds: %s" % (name, why)) from None
     return tuple(found)
+
+
+def matches(conn, schema, name, text, word):
+    """Rows that are found: by the keys of the table that is indexed, for its rowids are each file's own."""
+    of = re.search(r"""content\s*=\s*["'\[`]?(\w+)""", text)
+    content_table = schema.by_name.get(of.group(1)) if of else None
+    sql = "SELECT rowid FROM %s WHERE %s MATCH ? ORDER BY 1" % (sqlgen.quote(name), sqlgen.quote(name))
+    if content_table and not content_table.rowid and content_table.key:
+        keys = list(map(sqlgen.quote, content_table.key))
+        sql = "SELECT %s FROM %s WHERE %s AND rowid IN (%s)" % (
+            ", ".join(keys), content_table.sql, " AND ".join(key + " NOT NULL" for key in keys), sql)
+    return tuple(sorted(conn.execute(sql, (word,)).fetchall(), key=repr))
 
 
 def keep(world):
