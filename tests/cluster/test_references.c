@@ -508,6 +508,34 @@ static void a_key_that_names_a_row_replaced_before_it_was_frozen_is_loose(void *
 	end();
 }
 
+/* A row that a REPLACE pushed out before anybody had heard of it: rows that it had named are under
+ * the same keys, and are others now. */
+static void rows_named_by_one_that_nobody_heard_of_stay(void **state)
+{
+	(void)state;
+	begin(14, 2,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, name UNIQUE);"
+	      "CREATE TABLE more(id INTEGER PRIMARY KEY REFERENCES parent(id), v UNIQUE);"
+	      "CREATE TABLE part(id INTEGER PRIMARY KEY REFERENCES parent(id), v);"
+	      "CREATE TABLE pair(id INTEGER REFERENCES parent(id), n TEXT, v UNIQUE,"
+	      " PRIMARY KEY(id, n))");
+	part();
+	cluster_sql(&cluster, 0,
+		    "INSERT INTO parent VALUES(6, 'a'); INSERT INTO more VALUES(6, 1);"
+		    "INSERT INTO part VALUES(6, 1); INSERT INTO pair VALUES(6, 'x', 1)");
+	cluster_run(&cluster, 10);
+	cluster_sql(&cluster, 0, "INSERT OR REPLACE INTO parent VALUES(7, 'a')");
+	cluster_run(&cluster, 3000);
+	meet();
+	cluster_run(&cluster, 3000);
+	settle();
+	expect_all("SELECT * FROM parent", "|7|'a'\n");
+	expect_all("SELECT * FROM more", "|6|1\n");
+	expect_all("SELECT * FROM part", "|6|1\n");
+	expect_all("SELECT * FROM pair", "|6|'x'|1\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -526,6 +554,7 @@ int main(void)
 		cmocka_unit_test(a_key_that_names_a_row_replaced_before_it_was_frozen_is_loose),
 		cmocka_unit_test(a_number_is_of_the_row_that_stands_there),
 		cmocka_unit_test(a_replaced_row_is_found_gone_before_another_has_its_key),
+		cmocka_unit_test(rows_named_by_one_that_nobody_heard_of_stay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
