@@ -247,6 +247,7 @@ static void life_begin(struct p2p_capture *capture, const struct p2p_table *tabl
 		       struct p2p_overlay_row *row, p2p_ordinal ordinal)
 {
 	uint32_t i;
+	bool said;
 
 	turns_glue(capture, row->life, ordinal);
 	row->life = ordinal;
@@ -257,9 +258,11 @@ static void life_begin(struct p2p_capture *capture, const struct p2p_table *tabl
 
 		if (slot == UINT32_MAX)
 			continue;
+		/* a row that comes back may have been written otherwise before */
+		said = row->unpark && row->state.cells[slot].stamp;
 		row->state.cells[slot].hash = capture->hashes[i];
 		row->state.cells[slot].stamp = 0;
-		if (capture->canonical[i])
+		if (capture->canonical[i] && !said)
 			row->ordinals[slot] = 0;
 		else
 			p2p_capture_cell_turn(capture, row, slot, ordinal);

@@ -240,6 +240,26 @@ static void keys_that_compare_equal_are_one_row(void **state)
 	end();
 }
 
+/* The row that comes back says how its key is written, though that is what the identity says. */
+static void a_parked_row_that_is_written_anew_has_its_new_spelling(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE c(id TEXT COLLATE NOCASE PRIMARY KEY, a UNIQUE)");
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0, "INSERT INTO c VALUES ('x', 1)");
+	cluster_run(&cluster, 500);
+	cluster_sql(&cluster, 1, "INSERT INTO c VALUES ('CID', 1)");
+	cluster_run(&cluster, 500);
+	cluster_connect(&cluster, 0, 1);
+	settle();
+	expect_rows(0, "SELECT * FROM c", "|'x'|1\n");
+	writes("INSERT INTO c VALUES ('cid', 2)", "SELECT * FROM c ORDER BY 2",
+	       "|'x'|1\n|'cid'|2\n");
+	writes("UPDATE c SET a = 3 WHERE id = 'x'", "SELECT * FROM c ORDER BY 2",
+	       "|'cid'|2\n|'x'|3\n");
+	end();
+}
+
 /* A row whose key has a NULL cannot be named: it stays where it is until it can be. */
 static void a_row_with_null_in_its_key_is_taken_up_when_it_has_none(void **state)
 {
@@ -565,6 +585,7 @@ int main(void)
 		cmocka_unit_test(clauses_that_the_table_declares),
 		cmocka_unit_test(changed_keys_are_a_row_that_goes_and_one_that_comes),
 		cmocka_unit_test(keys_that_compare_equal_are_one_row),
+		cmocka_unit_test(a_parked_row_that_is_written_anew_has_its_new_spelling),
 		cmocka_unit_test(a_row_with_null_in_its_key_is_taken_up_when_it_has_none),
 		cmocka_unit_test(cascades_are_captured_row_by_row),
 		cmocka_unit_test(savepoints_that_are_undone_leave_nothing),
