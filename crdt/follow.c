@@ -41,25 +41,63 @@ struct leaving_row {
 struct leaving {
 	struct leaving_row *rows; /* owned */
 	size_t count, cap;
+	uint32_t *slots; /* owned: index + 1, by hash; at least twice as many as rows */
+	size_t slot_count;
 	struct p2p_buf keys;
 	size_t now;	    /* whose children are looked at */
 	struct p2p_buf key; /* of that one */
 };
 
+/* Where the row is, or would be put. */
+static size_t leaving_slot(const struct leaving *leaving, const struct p2p_target *target,
+			   const void *key, size_t len)
+{
+	const struct p2p_value value = {.type = P2P_BLOB, .bytes = key, .len = len};
+	uint64_t hash = p2p_value_hash(p2p_store_hash_key(target->store), &value);
+	size_t at = (size_t)(hash ^ target->table->number) & (leaving->slot_count - 1);
+
+	while (leaving->slots[at]) {
+		const struct leaving_row *row = &leaving->rows[leaving->slots[at] - 1];
+
+		if (row->target == target && row->len == len &&
+		    memcmp(leaving->keys.data + row->at, key, len) == 0)
+			break;
+		at = (at + 1) & (leaving->slot_count - 1);
+	}
+	return at;
+}
+
+static int leaving_grow(struct leaving *leaving)
+{
+	size_t cap = leaving->cap ? leaving->cap * 2 : 8, i;
+	struct leaving_row *grown = p2p_realloc(leaving->rows, cap * sizeof(*grown));
+	uint32_t *slots = p2p_calloc(2 * cap, sizeof(*slots));
+
+	if (grown)
+		leaving->rows = grown;
+	if (!grown || !slots) {
+		p2p_free(slots);
+		return P2P_ENOMEM;
+	}
+	p2p_free(leaving->slots);
+	leaving->cap = cap;
+	leaving->slots = slots;
+	leaving->slot_count = 2 * cap;
+	for (i = 0; i < leaving->count; i++)
+		slots[leaving_slot(leaving, grown[i].target, leaving->keys.data + grown[i].at,
+				   grown[i].len)] = (uint32_t)i + 1;
+	return 0;
+}
+
 static int leaving_add(struct leaving *leaving, struct p2p_target *target, const void *key,
 		       size_t len)
 {
 	struct leaving_row *grown;
-	size_t cap;
+	int rc = leaving->count == leaving->cap ? leaving_grow(leaving) : 0;
 
-	if (leaving->count == leaving->cap) {
-		cap = leaving->cap ? leaving->cap * 2 : 8;
-		grown = p2p_realloc(leaving->rows, cap * sizeof(*grown));
-		if (!grown)
-			return P2P_ENOMEM;
-		leaving->rows = grown;
-		leaving->cap = cap;
-	}
+	if (rc)
+		return rc;
+	leaving->slots[leaving_slot(leaving, target, key, len)] = (uint32_t)leaving->count + 1;
 	grown = &leaving->rows[leaving->count++];
 	grown->target = target;
 	grown->at = leaving->keys.len;
@@ -71,13 +109,7 @@ static int leaving_add(struct leaving *leaving, struct p2p_target *target, const
 static bool leaving_has(const struct leaving *leaving, const struct p2p_target *target,
 			const void *key, size_t len)
 {
-	size_t i;
-
-	for (i = 0; i < leaving->count; i++)
-		if (leaving->rows[i].target == target && leaving->rows[i].len == len &&
-		    memcmp(leaving->keys.data + leaving->rows[i].at, key, len) == 0)
-			return true;
-	return false;
+	return leaving->slots[leaving_slot(leaving, target, key, len)] != 0;
 }
 
 /* What has the number in its key, or may not share it, cannot stay without it. */
@@ -148,7 +180,7 @@ static int leaving_below(struct leaving *leaving)
 /* first: 0, the row itself leaves, too; 1: its caller takes it out. */
 static int leave(struct p2p_target *target, const void *key, size_t len, size_t first)
 {
-	struct leaving leaving = {NULL, 0, 0, {0}, 0, {0}};
+	struct leaving leaving = {.rows = NULL};
 	size_t i;
 	int rc;
 
@@ -167,6 +199,7 @@ static int leave(struct p2p_target *target, const void *key, size_t len, size_t 
 	p2p_buf_deinit(&leaving.keys);
 	p2p_buf_deinit(&leaving.key);
 	p2p_free(leaving.rows);
+	p2p_free(leaving.slots);
 	return rc;
 }
 

@@ -592,7 +592,7 @@ static int unique_run(struct p2p_plan *plan)
 /* --- asking ----------------------------------------------------------------------------------- */
 
 int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
-		    bool refused)
+		    const char *refused)
 {
 	struct p2p_plan_row *row;
 	int rc = p2p_plan_get(plan, table, key, len, &row);
@@ -600,13 +600,14 @@ int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size
 	if (rc)
 		return rc;
 	row->touched = row->asked = true;
-	row->refused |= refused;
+	if (!row->refused)
+		row->refused = refused;
 	return 0;
 }
 
 int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len)
 {
-	return p2p_plan_row_as(plan, table, key, len, false);
+	return p2p_plan_row_as(plan, table, key, len, NULL);
 }
 
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)

@@ -49,7 +49,7 @@ struct p2p_plan_row {
 	bool live;  /* complete: takes part */
 	bool shown; /* stands in the table now */
 	bool held;  /* is unique as far as the view knows; not shown rows say so by their claims */
-	bool refused;		       /* this file forbids it for another reason */
+	const char *refused;	       /* this file forbids it for another reason; or NULL */
 	struct p2p_plan_claim *claims; /* owned by the plan */
 	size_t claim_count;
 	struct p2p_plan_ref *refs; /* owned by the plan */
@@ -99,9 +99,9 @@ int p2p_plan_ref_add(struct p2p_plan_row *row, const struct p2p_plan_ref *ref) P
 /* What the plan is asked: a row that changed (its values, its clocks, its references, or it came);
  * a claim that a row had and has no more. */
 int p2p_plan_row(struct p2p_plan *plan, uint32_t table, const void *key, size_t len) P2P_MUST_CHECK;
-/* refused: this file forbids it. */
+/* refused: why this file forbids it, static; NULL: it does not, as far as is known. */
 int p2p_plan_row_as(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
-		    bool refused) P2P_MUST_CHECK;
+		    const char *refused) P2P_MUST_CHECK;
 int p2p_plan_freed(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash) P2P_MUST_CHECK;
 int p2p_plan_run(struct p2p_plan *plan) P2P_MUST_CHECK;
 

@@ -16,17 +16,10 @@ struct run {
 	size_t refused; /* rows found to be forbidden, in this pass */
 };
 
-static const char *refused_reason(const struct p2p_settle *settle, const struct p2p_plan_row *row)
+static const char *refused_reason(const struct p2p_plan_row *row)
 {
-	size_t i;
-
-	for (i = 0; i < settle->row_count && row->refused; i++) {
-		const struct p2p_settle_row *at = &settle->rows[i];
-
-		if (at->refused && at->table == row->table && at->len == row->len &&
-		    memcmp(settle->keys.data + at->at, row->key, row->len) == 0)
-			return at->refused;
-	}
+	if (row->refused)
+		return row->refused;
 	return row->unique ? "fk" : "unique";
 }
 
@@ -50,7 +43,7 @@ static int row_park(struct run *run, struct p2p_target *target, const struct p2p
 	int rc = p2p_settle_claim(target, work, row->unique);
 
 	if (!rc)
-		rc = p2p_parked_put(work, target, refused_reason(run->settle, row));
+		rc = p2p_parked_put(work, target, refused_reason(row));
 	if (!rc)
 		rc = p2p_conflicts_parked(work, target, run->settle->authority);
 	if (!rc)
@@ -293,7 +286,7 @@ static int plan_make(struct run *run)
 		if (row->parent)
 			continue;
 		rc = p2p_plan_row_as(run->plan, row->table, settle->keys.data + row->at, row->len,
-				     row->refused != NULL);
+				     row->refused);
 	}
 	for (i = 0; i < settle->freed_count && !rc; i++)
 		rc = p2p_plan_freed(run->plan, settle->freed[i].table, &settle->freed[i].hash);
