@@ -424,6 +424,50 @@ static void rows_without_a_word_cost_in_proportion(void **state)
 	grows(words);
 }
 
+/* Rows whose key names their parent, that goes and comes, and then moves. */
+static void key_children(size_t count)
+{
+	struct p2p_record record = {.table = PART, .causal_length = 1, .flags = P2P_RECORD_BORN};
+	struct p2p_key_part parts[2] = {{.reference = true, .target = id_of(0)},
+					{.reference = false}};
+	struct p2p_cell item_cells[] = {value(0, kit_int(7)), value(2, kit_int(1))};
+	struct p2p_record item = record_of(ITEM, 0, item_cells, 2);
+	struct p2p_buf key;
+	char name[32];
+	size_t i;
+
+	p2p_buf_init(&key, 200);
+	begin();
+	for (i = 0; i < count; i++) {
+		(void)snprintf(name, sizeof(name), "%zu", i);
+		parts[1].value = kit_text(name);
+		p2p_buf_reset(&key);
+		assert_int_equal(p2p_identity_of_parts(&key, kit_table(&a, &mesh, PART), parts), 0);
+		record.identity.kind = P2P_IDENTITY_KEY;
+		record.identity.key = key.data;
+		record.identity.key_len = key.len;
+		kit_change_put(&making, &record);
+	}
+	end();
+	p2p_buf_deinit(&key);
+	begin();
+	kit_change_put(&making, &item);
+	end();
+	begin();
+	item_cells[0] = value(0, kit_int(9));
+	kit_change_put(&making, &item);
+	end();
+	begin();
+	put_dead(ITEM, 0, 2);
+	end();
+}
+
+static void rows_named_by_their_parent_cost_in_proportion(void **state)
+{
+	(void)state;
+	grows(key_children);
+}
+
 /* Children that move with their parent, while their table is long. */
 static void moves(size_t count)
 {
@@ -480,6 +524,7 @@ int main(void)
 		T(a_ring_costs_in_proportion),
 		T(rows_that_show_a_default_cost_in_proportion),
 		T(rows_without_a_word_cost_in_proportion),
+		T(rows_named_by_their_parent_cost_in_proportion),
 		T(children_that_move_cost_in_proportion),
 	};
 
