@@ -405,26 +405,48 @@ int p2p_merge_finish(struct p2p_merge *merge, struct p2p_error *err)
 	return rc ? merge_error(merge, err, rc, "project merged rows") : 0;
 }
 
+/* " AND c.k NOT NULL" for the columns of the key: other rows are this file's own, and take no part.
+ */
+static char *keys_whole(const struct p2p_table *table)
+{
+	char *sql = sqlite3_mprintf("%s", "");
+	uint32_t i;
+
+	for (i = 0; i < table->key_count && sql; i++) {
+		const char *name = table->columns[table->key[i]].name;
+		char *more = sqlite3_mprintf("%s AND c.\"%w\" NOT NULL", sql, name);
+
+		sqlite3_free(sql);
+		sql = more;
+	}
+	return sql;
+}
+
 /* References in a table to rows that are not in theirs, beyond those that are loose. */
 static int reference_dangles(struct p2p_merge *merge, const struct p2p_table *table,
 			     const struct p2p_reference *reference, uint64_t *out)
 {
-	static const char format[] = "SELECT count(*) - (SELECT count(*) FROM main.p2p_ref"
-				     " WHERE t = %u AND slot = %u AND pt = 0) FROM main.\"%w\" AS c"
-				     " WHERE typeof(c.\"%w\") = 'integer' AND NOT EXISTS"
-				     " (SELECT 1 FROM main.\"%w\" AS p WHERE p.\"%w\" = c.\"%w\")";
+	static const char format[] =
+		"SELECT count(*) - (SELECT count(*) FROM main.p2p_ref"
+		" WHERE t = %u AND slot = %u AND pt = 0) FROM main.\"%w\" AS c"
+		" WHERE typeof(c.\"%w\") = 'integer' AND NOT EXISTS"
+		" (SELECT 1 FROM main.\"%w\" AS p WHERE p.\"%w\" = c.\"%w\")%s";
 	struct p2p_store *store = merge->config.store;
 	const struct p2p_table *parent = p2p_store_table_by_id(store, &reference->parent);
 	const struct p2p_column *column = &table->columns[reference->column];
 	sqlite3_stmt *stmt = NULL;
 	int64_t count = 0;
-	char *sql;
+	char *sql, *keys;
 	int rc;
 
 	if (column->flags & P2P_COLUMN_KEY)
 		return 0; /* what is loose there is in the identities */
-	sql = sqlite3_mprintf(format, table->number, column->slot, table->name, column->name,
-			      parent->name, parent->columns[parent->key[0]].name, column->name);
+	keys = keys_whole(table);
+	sql = keys ? sqlite3_mprintf(format, table->number, column->slot, table->name, column->name,
+				     parent->name, parent->columns[parent->key[0]].name,
+				     column->name, keys)
+		   : NULL;
+	sqlite3_free(keys);
 	rc = sql ? sqlite3_prepare_v2(p2p_store_db(store), sql, -1, &stmt, NULL) : SQLITE_NOMEM;
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);

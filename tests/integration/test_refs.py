@@ -78,6 +78,16 @@ def a_foreign_key_without_a_type_follows_its_row(world):
         check(said == [("a",) * 4, ("b",) * 4], said)
 
 
+def a_row_with_null_in_its_key_refers_as_it_likes(world):
+    """It is not replicated, and `verify` does not look at it."""
+    a = world.db("a.db", SCHEMA + """
+        CREATE TABLE loose(a INTEGER, b INTEGER, p INTEGER REFERENCES parents(id), PRIMARY KEY(a, b));
+        INSERT INTO loose VALUES (1, NULL, 1), (1, 1, NULL);""")
+    Shared(world.node("share", "a.db"))
+    a.execute("DELETE FROM parents")
+    check("all is well" in world.run("verify", "a.db")[0], "a row of this file alone")
+
+
 def a_reference_is_named_when_a_table_is_enabled(world):
     a = world.db("a.db", SCHEMA)
     share = world.node("share", "a.db", "--table", "parents")
@@ -139,5 +149,6 @@ def it_is_named_at_first_or_not_at_all(world):
 
 
 main([an_undeclared_reference_follows_its_row, a_foreign_key_without_a_type_follows_its_row,
+      a_row_with_null_in_its_key_refers_as_it_likes,
       a_reference_is_named_when_a_table_is_enabled,
       it_may_be_said_again, what_cannot_be_one_is_refused, it_is_named_at_first_or_not_at_all])

@@ -1,7 +1,7 @@
 """Real databases under random writes on three nodes: equal tables, and constraints that still hold.
 
 Usage: test_schemas.py DATABASE [SEEDS [FIRST [PHASES [TRANSACTIONS]]]]
-DATABASE: chinook, northwind, actual or torture, looked for in $P2P_SHARED/data; or a file (.db, .sql).
+DATABASE: chinook, northwind, actual or torture, looked for in $P2P_SHARED/data; manners (beside this file); or a file (.db, .sql).
 
 Three nodes get the same file: as copies that are merged row by row, or by a join. Then come phases.
 In each every application makes random transactions that fit the schema (sqlgen.py), while nodes are
@@ -38,7 +38,8 @@ WITHOUT = os.environ.get("P2P_SCHEMAS_WITHOUT", "").split(",")
 
 def source(name):
     """The file of a database, or None."""
-    for path in (name, os.path.join(DATA, name + ".db"), os.path.join(DATA, name + ".sql")):
+    here = os.path.dirname(os.path.abspath(__file__))
+    for path in (name, os.path.join(here, name + ".sql"), os.path.join(DATA, name + ".db"), os.path.join(DATA, name + ".sql")):
         if os.path.isfile(path):
             return path
     return None
@@ -49,7 +50,9 @@ def make(path, origin):
     if origin.endswith(".sql"):
         conn = sqlite3.connect(path, isolation_level=None)
         with open(origin, encoding="utf-8") as f:
-            conn.executescript(f.read())
+            text = f.read()
+        sqlgen.own_things(conn, text)
+        conn.executescript(text)
     else:
         shutil.copy(origin, path)
         os.chmod(path, 0o644)
