@@ -303,15 +303,18 @@ class Generator:
 def violations(conn):
     """What foreign_key_check says, by table, key and the value that dangles. Rows with NULL in their key are
     not replicated, and nobody takes them along when their parent goes."""
-    found = set()
+    found, texts = set(), {}
     for table, rowid, _, index in conn.execute("PRAGMA foreign_key_check").fetchall():
-        columns = [row[3] for row in conn.execute("PRAGMA foreign_key_list(%s)" % quote(table)) if row[0] == index]
         if rowid is None:
             found.add((table, index, None))
             continue
-        keys = [row[1] for row in conn.execute("PRAGMA table_info(%s)" % quote(table)) if row[5]]
-        values = conn.execute("SELECT %s FROM %s WHERE rowid = ?" % (", ".join(map(quote, columns + keys)), quote(table)),
-                              (rowid,)).fetchone()
-        if values and None not in values[len(columns):]:
-            found.add((table, index, values[:len(columns)]))
+        if (table, index) not in texts:
+            columns = [row[3] for row in conn.execute("PRAGMA foreign_key_list(%s)" % quote(table)) if row[0] == index]
+            keys = [row[1] for row in conn.execute("PRAGMA table_info(%s)" % quote(table)) if row[5]]
+            texts[table, index] = len(columns), "SELECT %s FROM %s WHERE rowid = ?" % (
+                ", ".join(map(quote, columns + keys)), quote(table))
+        count, text = texts[table, index]
+        values = conn.execute(text, (rowid,)).fetchone()
+        if values and None not in values[count:]:
+            found.add((table, index, values[:count]))
     return found
