@@ -106,7 +106,9 @@ static const char *const store_sql[P2P_SQL_COUNT] = {
 	[P2P_SQL_CONFLICT_GET] = "SELECT t, k, cells, kind, number, more FROM main.p2p_conflict"
 				 " WHERE id = ?1",
 	[P2P_SQL_CONFLICT_DROP] = "DELETE FROM main.p2p_conflict WHERE id = ?1",
-	[P2P_SQL_CONFLICT_COUNT] = "SELECT count(*) FROM main.p2p_conflicts",
+	/* as many as p2p_conflicts has, without its texts */
+	[P2P_SQL_CONFLICT_COUNT] = "SELECT (SELECT count(*) FROM main.p2p_conflict) + (SELECT"
+				   " count(*) FROM main.p2p_parked WHERE \"row\" NOT NULL)",
 	[P2P_SQL_PARKED_TELL] = "UPDATE main.p2p_parked SET \"row\" = ?3, lost = ?4, origin = ?5,"
 				" lost_ms = ?6 WHERE t = ?1 AND k = ?2",
 	[P2P_SQL_CONFLICT_EXPIRE] = "DELETE FROM main.p2p_conflict WHERE ms < ?1",

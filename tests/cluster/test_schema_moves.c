@@ -24,7 +24,7 @@ struct moment {
 	unsigned int skip;
 };
 static struct moment read_begins, write_begins;
-static unsigned int rescans_left; /* until one fails; 0: none does */
+static unsigned int rescans_left, reads_left; /* until one fails; 0: none does */
 
 int __real_p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err);
 int __wrap_p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err);
@@ -52,6 +52,8 @@ static void application(struct moment *moment, const struct p2p_store *store)
 int __wrap_p2p_store_begin_read(struct p2p_store *store, struct p2p_error *err)
 {
 	application(&read_begins, store);
+	if (reads_left && --reads_left == 0)
+		return P2P_EIO;
 	return __real_p2p_store_begin_read(store, err);
 }
 
@@ -86,7 +88,7 @@ static int teardown(void **state)
 	(void)state;
 	memset(&read_begins, 0, sizeof(read_begins));
 	memset(&write_begins, 0, sizeof(write_begins));
-	rescans_left = 0;
+	rescans_left = reads_left = 0;
 	cluster_deinit(&cluster);
 	return 0;
 }
@@ -302,6 +304,20 @@ static void a_table_that_was_just_dropped_has_no_rows(void **state)
 	assert_int_equal(p2p_replica_table_rows(replica, table, &rows), P2P_ENOENT);
 }
 
+/* The file moved once, and the look that this asked for failed. */
+static void what_could_not_be_read_is_captured_without_another_write(void **state)
+{
+	struct p2p_replica *replica = cluster.nodes[0].replica;
+	bool changed;
+
+	(void)state;
+	cluster_sql(&cluster, 0, "UPDATE t SET b = 7 WHERE a = 'x'");
+	assert_true(p2p_replica_file_moved(replica));
+	reads_left = 1;
+	assert_int_equal(p2p_replica_poll(replica, &changed, NULL), P2P_EIO);
+	expect_all("SELECT a, b FROM t ORDER BY a", "|'x'|7\n|'y'|2\n");
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -317,6 +333,7 @@ int main(void)
 		CASE(a_rebuilt_table_is_compared_although_the_first_try_failed),
 		CASE(verify_beside_an_application_that_writes),
 		CASE(a_table_that_was_just_dropped_has_no_rows),
+		CASE(what_could_not_be_read_is_captured_without_another_write),
 	};
 
 	if (sodium_init() < 0)

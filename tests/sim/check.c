@@ -590,6 +590,25 @@ static void check_integrity(struct sim_host *host)
 	check_references(host);
 }
 
+/* As many are told of as an application can read. */
+static void check_conflicts(struct sim_host *host)
+{
+	struct p2p_replica_status status;
+	sqlite3_stmt *stmt = NULL;
+	uint64_t count = 0;
+
+	if (p2p_replica_status(host->node->replica, &status) != 0)
+		sim_fail(host->sim, "host %zu: has no status", host->index);
+	if (sqlite3_prepare_v2(host->app, "SELECT count(*) FROM p2p_conflicts", -1, &stmt, NULL) ==
+		    SQLITE_OK &&
+	    sqlite3_step(stmt) == SQLITE_ROW)
+		count = (uint64_t)sqlite3_column_int64(stmt, 0);
+	(void)sqlite3_finalize(stmt);
+	if (count != status.conflicts)
+		sim_fail(host->sim, "host %zu: tells of %llu conflicts and lists %llu", host->index,
+			 (unsigned long long)status.conflicts, (unsigned long long)count);
+}
+
 static void check_verify(struct sim_host *host)
 {
 	struct p2p_error err = {0};
@@ -599,6 +618,7 @@ static void check_verify(struct sim_host *host)
 	if (rc)
 		sim_fail(host->sim, "host %zu: verify: %d %s", host->index, rc, err.msg);
 	host->sim->stats.rows += rows;
+	check_conflicts(host);
 }
 
 void sim_check_end(struct sim *sim)

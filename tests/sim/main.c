@@ -16,7 +16,8 @@
 #define QUESTION_MS	 12000 /* SYNC_PROOF_MS, and a little */
 /* Five rounds of anti-entropy (15 s at most each), after dead sessions were noticed and dialled
  * again (15 s and 30 s). */
-#define CONVERGE_MS (5 * 15000 + 45000)
+#define CONVERGE_MS  (5 * 15000 + 45000)
+#define LONG_WAIT_MS 3000 /* between looks while only the time of a change is waited for */
 
 struct options {
 	uint64_t seed, count, jobs;
@@ -120,6 +121,8 @@ static void converge(struct sim *sim)
 		if (sim->now_ms - begin > limit)
 			sim_fail(sim, "not level %llu ms after the last fault: %s",
 				 (unsigned long long)(sim->now_ms - begin), why);
+		if (sim->now_ms - begin > CONVERGE_MS)
+			sim_run(sim, sim->now_ms + LONG_WAIT_MS);
 		sim_run_checked(sim, sim->now_ms + SIM_STEP_MS);
 	}
 	if (!ahead && sim->now_ms - begin > sim->stats.heal_ms_max)
