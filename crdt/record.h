@@ -74,7 +74,7 @@ void p2p_record_put(struct p2p_buf *buf, const struct p2p_record *record);
  * from). cells: room for cell_max cells, filled and pointed to by out->cells; bytes are borrowed
  * from data. Returns 0; P2P_RECORD_UNKNOWN for a kind of a later version; P2P_EPROTO for anything
  * malformed: bytes left over, columns not ascending, causal length 0 or above the limit, a dead row
- * with cells; P2P_ETOOBIG for more cells than cell_max. */
+ * with yields or with cells that are no counters; P2P_ETOOBIG for more cells than cell_max. */
 #define P2P_RECORD_UNKNOWN 1
 int p2p_record_read(struct p2p_record *out, struct p2p_cell *cells, size_t cell_max,
 		    const void *data, size_t len) P2P_MUST_CHECK;

@@ -236,8 +236,9 @@ static void choose_cell(struct draft *draft, uint32_t column, struct fuzz_in *in
 	}
 	cell->tag = form < 0xf4	  ? P2P_CELL_COUNTER
 		    : form < 0xf8 ? P2P_CELL_REFERENCE
-				  : P2P_CELL_LOOSE;
-	cell->value = kit_int(form);
+		    : form < 0xfb ? P2P_CELL_LOOSE
+				  : P2P_CELL_LOOSE_VALUE;
+	cell->value = form < 0xfb ? kit_int(form) : choose_value(in);
 	cell->reference.kind = P2P_IDENTITY_NUMBER;
 	cell->reference.number = form & 3;
 }

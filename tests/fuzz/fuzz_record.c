@@ -37,9 +37,10 @@ static void check_bounds(const struct p2p_record *record)
 	p2p_require(record->causal_length > 0);
 	p2p_require(record->causal_length <= P2P_CAUSAL_LENGTH_MAX);
 	p2p_require(record->cell_count <= CELLS);
-	p2p_require(record->causal_length % 2 || !record->cell_count);
+	p2p_require(record->causal_length % 2 || !record->yield_count);
 	for (i = 0; i < record->cell_count; i++) {
 		p2p_require(record->cells[i].column < P2P_COLUMNS_MAX);
+		p2p_require(record->causal_length % 2 || record->cells[i].tag == P2P_CELL_COUNTER);
 		if (i)
 			p2p_require(record->cells[i].column > record->cells[i - 1].column);
 	}
@@ -138,14 +139,14 @@ static void seed(const char *name, const struct p2p_record *record)
 static void seeds(void)
 {
 	static const uint8_t yields[32] = {1};
-	struct p2p_cell cells[8];
+	struct p2p_cell cells[9];
 	struct p2p_record record = {.causal_length = 1, .cells = cells};
 	static const uint8_t values[] = {0, 0, 1, 5, 2, 64,  0, 0, 0, 0,
 					 0, 0, 0, 3, 2, 'a', 0, 4, 0};
 	size_t i;
 
 	memset(cells, 0, sizeof(cells));
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 9; i++)
 		cells[i].column = (uint32_t)i;
 	cells[1].value = (struct p2p_value){.type = P2P_INTEGER, .integer = -1};
 	cells[2].value = (struct p2p_value){.type = P2P_REAL, .real = 1.5};
@@ -158,10 +159,12 @@ static void seeds(void)
 	cells[6].tag = P2P_CELL_REFERENCE;
 	cells[6].reference.kind = P2P_IDENTITY_NUMBER;
 	cells[7].tag = P2P_CELL_LOOSE;
+	cells[8].tag = P2P_CELL_LOOSE_VALUE;
+	cells[8].value = cells[3].value;
 	record.identity.kind = P2P_IDENTITY_NUMBER;
 	record.identity.number = -7;
 	seed("empty", &record);
-	record.cell_count = 8;
+	record.cell_count = 9;
 	record.flags = P2P_RECORD_BORN;
 	seed("cells", &record);
 	record.identity.kind = P2P_IDENTITY_GENERATED;
@@ -175,6 +178,9 @@ static void seeds(void)
 	record.identity.key_len = 3;
 	record.origin = 3;
 	seed("dead", &record);
+	record.cells = cells + 5;
+	record.cell_count = 1;
+	seed("dead_counter", &record);
 	fuzz_seed("values", values, sizeof(values));
 	fuzz_seed("unknown_kind", "\1\2abc", 5);
 }
