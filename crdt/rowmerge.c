@@ -465,15 +465,16 @@ static int row_born(struct p2p_rowmerge *m)
 }
 
 /* The row claims another number than before, or the same one later: what its table shows stays
- * until the projection. */
-static int claim_moved(struct p2p_rowmerge *m, int64_t before)
+ * until the projection. A row that is kept out stands nowhere: an entry would take the number,
+ * which has one, from the row that does stand there. */
+static int claim_moved(struct p2p_rowmerge *m, int64_t before, bool in_table)
 {
 	struct p2p_rowwork *work = m->work;
 	struct p2p_numbers *numbers = &m->target->numbers;
 	int64_t shown;
 	int rc = p2p_numbers_shown(numbers, work->key.data, work->key.len, before, &shown);
 
-	if (!rc && shown != work->number)
+	if (!rc && shown != work->number && (in_table || shown != before))
 		rc = p2p_numbers_note(numbers, work->key.data, work->key.len, shown);
 	if (!rc)
 		rc = p2p_numbers_touch(numbers, before);
@@ -512,7 +513,7 @@ static int row_alive(struct p2p_rowmerge *m)
 	if (rc || !m->changed)
 		return rc;
 	if (m->claimed && complete)
-		rc = claim_moved(m, number);
+		rc = claim_moved(m, number, in_table);
 	if (!rc)
 		rc = p2p_rowwork_place(work, m->target, in_table);
 	if (!rc && table->generated_identity && !complete && p2p_numbers_complete(table, state))

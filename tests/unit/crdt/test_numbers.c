@@ -415,6 +415,27 @@ static void a_row_that_is_gone_takes_nobody_along(void **state)
 	assert_string_equal(shown(&a), "1|y;");
 }
 
+/* A row that is kept out stands at no number: that it leaves one says nothing of the row that does
+ * stand there, and leaves it too. */
+static void a_row_that_is_kept_out_leaves_the_place_of_another_to_it(void **state)
+{
+	const struct change first[] = {born('A', 5, 3, 41, "z"), born('A', 6, 2, 40, "z")};
+	const struct change changes[] = {born('B', 10, 1, 40, "v"), claim('B', 11, 1, 47),
+					 claim('A', 12, 2, 50)};
+	struct kit_change made[3], *const all[] = {&made[0], &made[1], &made[2]};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++)
+		apply(&a, &first[i]);
+	for (i = 0; i < 3; i++)
+		change_make(&made[i], &changes[i]);
+	kit_apply_all(&a, all, 3);
+	for (i = 0; i < 3; i++)
+		kit_change_deinit(&made[i]);
+	assert_string_equal(shown(&a), "47|v;41|z;");
+}
+
 int main(void)
 {
 #define numbers_test(name) cmocka_unit_test_setup(name, each_setup)
@@ -436,6 +457,7 @@ int main(void)
 		numbers_test(edges_of_int64_can_be_claimed),
 		numbers_test(a_number_held_by_an_uncaptured_row_is_lent_another),
 		numbers_test(a_row_that_is_gone_takes_nobody_along),
+		numbers_test(a_row_that_is_kept_out_leaves_the_place_of_another_to_it),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
