@@ -404,6 +404,14 @@ static int freezing_run(struct freezing *f, struct p2p_error *err)
 		rc = p2p_capture_number(capture, f->freeze);
 	if (!rc)
 		rc = p2p_capture_yields(capture);
+	/* a row that was to yield, and was pushed out unnoticed: each time there is one less */
+	while (!rc && capture->displaced_due) {
+		rc = p2p_capture_displaced(capture);
+		if (!rc)
+			rc = p2p_capture_loosen(capture);
+		if (!rc)
+			rc = p2p_capture_yields(capture);
+	}
 	if (rc)
 		capture->stale = true;
 	if (!rc)

@@ -34,6 +34,7 @@ static int row_yield(struct yielding *y, const void *key, size_t len, const stru
 		     p2p_ordinal turn)
 {
 	struct p2p_overlay_row *row;
+	bool looked;
 	uint32_t i;
 	int rc = p2p_capture_take(y->capture, y->table, key, len, &row);
 
@@ -47,7 +48,13 @@ static int row_yield(struct yielding *y, const void *key, size_t len, const stru
 		return rc;
 	if (row->yield_turn < turn)
 		row->yield_turn = turn;
+	/* nobody looked whether the table still has it */
+	looked = p2p_overlay_kept_out(row) || (row->provisional && row->scan == y->capture->scan);
 	p2p_capture_provisional_set(y->capture, row, true);
+	if (!looked) {
+		row->scan = y->capture->scan - 1;
+		y->capture->displaced_due = true;
+	}
 	y->more = true;
 	return 0;
 }

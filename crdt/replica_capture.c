@@ -74,7 +74,6 @@ static int sealed(struct p2p_replica *replica)
 		p2p_vv_init(&replica->told);
 	}
 	p2p_replica_mark_head(replica);
-	replica->displaced_due = true;
 	if (!rc && replica->sync)
 		rc = p2p_sync_set_merged(replica->sync, head);
 	if (!rc && replica->sync)
@@ -94,8 +93,16 @@ static int schema_busy(const struct p2p_replica *replica, struct p2p_error *err)
 			     replica->db_path);
 }
 
+/* The application wrote: also where nothing is left to tell of it, rows may have been pushed out by
+ * what it put back as it was. */
+static void position_moved(struct p2p_replica *replica, int64_t before)
+{
+	replica->displaced_due |= p2p_capture_position(replica->capture) != before;
+}
+
 static int freeze_now(struct p2p_replica *replica, struct p2p_freeze *freeze, struct p2p_error *err)
 {
+	int64_t before = p2p_capture_position(replica->capture);
 	unsigned int tries;
 	int rc = P2P_CAPTURE_MOVED;
 
@@ -104,6 +111,7 @@ static int freeze_now(struct p2p_replica *replica, struct p2p_freeze *freeze, st
 		if (!rc)
 			rc = p2p_capture_freeze(replica->capture, freeze, err);
 	}
+	position_moved(replica, before);
 	return rc == P2P_CAPTURE_MOVED ? schema_busy(replica, err) : rc;
 }
 
@@ -166,6 +174,7 @@ static int poll_schema(struct p2p_replica *replica, struct p2p_error *err)
 
 static int capture_now(struct p2p_replica *replica, struct p2p_error *err)
 {
+	int64_t before = p2p_capture_position(replica->capture);
 	unsigned int tries;
 	int rc = P2P_CAPTURE_MOVED;
 
@@ -174,6 +183,7 @@ static int capture_now(struct p2p_replica *replica, struct p2p_error *err)
 		if (!rc)
 			rc = p2p_capture_run(replica->capture, &replica->more, err);
 	}
+	position_moved(replica, before);
 	return rc == P2P_CAPTURE_MOVED ? schema_busy(replica, err) : rc;
 }
 

@@ -57,9 +57,9 @@ static int journal_missing(struct p2p_replica *replica, struct p2p_look *place, 
 			   struct p2p_error *err)
 {
 	const struct p2p_missing slice = {.journal = true, .limit = limit};
-	bool due = replica->displaced_due; /* the seal below tells of nothing new */
 	uint64_t rows;
 	int rc = p2p_replica_begin_fold(replica, 0, err);
+	bool due = replica->displaced_due; /* the seal below tells of nothing new */
 
 	if (rc)
 		return rc;

@@ -119,6 +119,49 @@ static void a_number_of_a_row_that_was_pushed_out_is_not_free(void **state)
 	end();
 }
 
+static void who_is_pushed_out_by_what_is_put_back_goes_too(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE u(id INTEGER PRIMARY KEY, a UNIQUE);"
+	      "INSERT INTO u VALUES (1, 'x'), (2, 'y'), (3, 'z')");
+	cluster_run(&cluster, 3000);
+	/* nothing is left to tell of the row that did it */
+	writes("UPDATE OR REPLACE u SET a = 'y' WHERE id = 1; UPDATE u SET a = 'x' WHERE id = 1",
+	       "SELECT * FROM u ORDER BY 1", "|1|'x'\n|3|'z'\n");
+	end();
+}
+
+/* It shows a temporary number, and claims the one that the application gave to another. */
+static void a_row_that_was_pushed_out_yields_no_number(void **state)
+{
+	(void)state;
+	begin("CREATE TABLE u(id INTEGER PRIMARY KEY, a UNIQUE, n)");
+	(void)cluster_join(&cluster);
+	(void)cluster_join(&cluster);
+	cluster_disconnect(&cluster, 0, 1);
+	cluster_sql(&cluster, 0, "INSERT INTO u VALUES (1, 'first', 0)");
+	cluster_connect(&cluster, 0, 3);
+	cluster_run(&cluster, 3000);
+	cluster_sql(&cluster, 1, "INSERT INTO u VALUES (1, 'second', 0)");
+	cluster_connect(&cluster, 1, 2);
+	cluster_run(&cluster, 3000);
+	cluster_disconnect(&cluster, 1, 2);
+	/* whoever made the second does not hear of the first, and gives it no other number */
+	cluster_connect(&cluster, 0, 2);
+	cluster_run(&cluster, 3000);
+	cluster_disconnect(&cluster, 0, 2);
+	expect_rows(2, "SELECT id < 0, a FROM u ORDER BY 1", "|0|'first'\n|1|'second'\n");
+	cluster_sql(&cluster, 2, "DELETE FROM u WHERE id = 1");
+	cluster_run(&cluster, 100);
+	cluster_sql(&cluster, 2, "REPLACE INTO u VALUES (1, 'second', 9)");
+	cluster_run(&cluster, 100);
+	cluster_connect(&cluster, 0, 2);
+	cluster_connect(&cluster, 1, 2);
+	settle();
+	expect_rows(0, "SELECT * FROM u", "|1|'second'|9\n");
+	end();
+}
+
 static void upsert_that_does_nothing_updates_or_changes_keys(void **state)
 {
 	(void)state;
@@ -580,6 +623,8 @@ int main(void)
 		cmocka_unit_test(replace_through_unique_indexes_with_recursive_triggers_on),
 		cmocka_unit_test(replace_in_a_large_table_is_found_slice_by_slice),
 		cmocka_unit_test(a_number_of_a_row_that_was_pushed_out_is_not_free),
+		cmocka_unit_test(who_is_pushed_out_by_what_is_put_back_goes_too),
+		cmocka_unit_test(a_row_that_was_pushed_out_yields_no_number),
 		cmocka_unit_test(upsert_that_does_nothing_updates_or_changes_keys),
 		cmocka_unit_test(outer_conflict_clauses_and_what_they_leave),
 		cmocka_unit_test(clauses_that_the_table_declares),
