@@ -79,12 +79,14 @@ static int project_holder(struct projection *projection, struct p2p_claimant at)
 	return p2p_claimants_copy(&projection->holders, &at);
 }
 
-/* One that stands at its derived number stays there, if nobody claims that. */
+/* One that stands at its derived number stays there, if nobody claims that. It may have lost
+ * another number than the one before: its author gives it one again. */
 static int project_loser(struct projection *projection, const struct p2p_claimant *at)
 {
 	bool claimed = true;
 	int rc = 0;
 
+	projection->numbers->noted |= at->in_table;
 	if (at->noted && at->shown == p2p_numbers_derived(&at->row_id))
 		rc = p2p_claimants_any(projection->numbers, &projection->state, at->shown,
 				       &claimed);

@@ -436,6 +436,23 @@ static void a_row_that_is_kept_out_leaves_the_place_of_another_to_it(void **stat
 	assert_string_equal(shown(&a), "47|v;41|z;");
 }
 
+/* Its temporary number stays as it is; it needs a permanent one again all the same. */
+static void who_loses_another_number_is_told_of_again(void **state)
+{
+	const struct change changes[] = {born('A', 10, 1, 42, "x"), born('A', 11, 2, 42, "y"),
+					 born('A', 12, 3, 50, "z"), claim('B', 13, 2, 50)};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		apply(&a, &changes[i]);
+	(void)p2p_merge_renumbered(a.merge);
+	assert_false(p2p_merge_renumbered(a.merge));
+	apply(&a, &changes[3]);
+	assert_string_equal(shown(&a), rows_text(42, "x", derived(2), "y", 50, "z"));
+	assert_true(p2p_merge_renumbered(a.merge));
+}
+
 int main(void)
 {
 #define numbers_test(name) cmocka_unit_test_setup(name, each_setup)
@@ -458,6 +475,7 @@ int main(void)
 		numbers_test(a_number_held_by_an_uncaptured_row_is_lent_another),
 		numbers_test(a_row_that_is_gone_takes_nobody_along),
 		numbers_test(a_row_that_is_kept_out_leaves_the_place_of_another_to_it),
+		numbers_test(who_loses_another_number_is_told_of_again),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
