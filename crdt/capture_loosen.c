@@ -49,7 +49,9 @@ static int children_query(struct p2p_capture *capture, const struct p2p_table *t
 	p2p_sql_name(&sql, table->columns[column].name);
 	p2p_sql_text(&sql, " IN (");
 	sql_numbers(&sql, numbers->items + from, count);
-	p2p_sql_text(&sql, ")");
+	p2p_sql_text(&sql, ")AND typeof(");
+	p2p_sql_name(&sql, table->columns[column].name);
+	p2p_sql_text(&sql, ")='integer'");
 	rc = p2p_sql_prepare(capture->config.store, &sql, out);
 	p2p_buf_deinit(&sql);
 	return rc;

@@ -24,9 +24,15 @@ static void sql_children(const struct p2p_child_column *column, bool all, struct
 	p2p_sql_name(sql, name);
 	p2p_sql_text(sql, " FROM main.");
 	p2p_sql_name(sql, table->name);
-	p2p_sql_text(sql, all ? " WHERE typeof(" : " WHERE ");
+	if (!all) {
+		p2p_sql_text(sql, " WHERE ");
+		p2p_sql_name(sql, name);
+		p2p_sql_text(sql, "=?");
+	}
+	/* a REAL that equals the number is a value, and no reference */
+	p2p_sql_text(sql, all ? " WHERE typeof(" : " AND typeof(");
 	p2p_sql_name(sql, name);
-	p2p_sql_text(sql, all ? ")='integer'" : "=?");
+	p2p_sql_text(sql, ")='integer'");
 }
 
 /* SQLite would read the whole table for one number. */

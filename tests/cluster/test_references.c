@@ -536,6 +536,31 @@ static void rows_named_by_one_that_nobody_heard_of_stay(void **state)
 	end();
 }
 
+/* A column without a type holds what it is given: a number that is no integer is a value, though
+ * it equals one. */
+static void what_is_no_integer_follows_nobody(void **state)
+{
+	(void)state;
+	begin(14, 2,
+	      "CREATE TABLE parent(id INTEGER PRIMARY KEY, n);"
+	      "CREATE TABLE child(k TEXT PRIMARY KEY, p REFERENCES parent(id) ON DELETE CASCADE)");
+	part();
+	each("INSERT INTO parent VALUES(5, 'n#');"
+	     "INSERT INTO child VALUES('i#', 5), ('r#', 5.0)");
+	meet();
+	expect_all("SELECT k FROM child WHERE typeof(p) = 'real' AND p = 5 ORDER BY k",
+		   "|'r0'\n|'r1'\n");
+	expect_all("SELECT k FROM child JOIN parent ON id = p"
+		   " WHERE typeof(p) = 'integer' AND substr(n, 2) = substr(k, 2) ORDER BY k",
+		   "|'i0'\n|'i1'\n");
+	cluster_sql(&cluster, 0, "PRAGMA foreign_keys = OFF; DELETE FROM parent");
+	cluster_run(&cluster, 3000);
+	settle();
+	expect_all("SELECT k FROM child WHERE typeof(p) = 'real' AND p = 5 ORDER BY k",
+		   "|'r0'\n|'r1'\n");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -552,6 +577,7 @@ int main(void)
 		cmocka_unit_test(a_replaced_row_is_found_gone_though_its_parent_is_kept_out),
 		cmocka_unit_test(a_row_that_comes_back_finds_its_parent_replaced),
 		cmocka_unit_test(a_key_that_names_a_row_replaced_before_it_was_frozen_is_loose),
+		cmocka_unit_test(what_is_no_integer_follows_nobody),
 		cmocka_unit_test(a_number_is_of_the_row_that_stands_there),
 		cmocka_unit_test(a_replaced_row_is_found_gone_before_another_has_its_key),
 		cmocka_unit_test(rows_named_by_one_that_nobody_heard_of_stay),
