@@ -10,6 +10,7 @@
 #include "proto/limits.h"
 #include "transport/tcp.h"
 
+#define FREEZE_TRIES 8
 #define DIAL_MS	     3000
 #define TICK_MS	     40
 #define BUDGET_STORM 500 /* acts, at most */
@@ -424,6 +425,7 @@ static void open_network(struct hostile *hostile)
 void sim_hostile_begin(struct sim *sim, struct sim_host *host)
 {
 	struct hostile *hostile = calloc(1, sizeof(*hostile));
+	unsigned int tries;
 
 	if (!hostile)
 		sim_fail(sim, "out of memory");
@@ -433,6 +435,10 @@ void sim_hostile_begin(struct sim *sim, struct sim_host *host)
 	hostile->random = sim_next(&host->random);
 	sim_host_current = host;
 	p2p_node_env_init(&hostile->env);
+	/* what it wrote honestly is told before its history is taken over, not when it stops */
+	for (tries = 0; tries < FREEZE_TRIES; tries++)
+		if (p2p_replica_freeze(host->node->replica, NULL) == 0)
+			break;
 	take_over(hostile, host);
 	sim_host_stop(host);
 	sim_app_close(host);

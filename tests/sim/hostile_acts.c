@@ -349,7 +349,8 @@ static void act_altered(struct hostile_session *session)
 	say_part(session, &part);
 }
 
-/* Signed by itself, for somebody else's replica, or out of its chain. */
+/* Signed by itself, for somebody else's replica, or out of its chain. For one of its own it would
+ * have the right: that is a fork, which HOSTILE_FORKED makes where it is kept account of. */
 static void act_no_right(struct hostile_session *session)
 {
 	struct hostile *hostile = session->hostile;
@@ -361,6 +362,8 @@ static void act_no_right(struct hostile_session *session)
 	seq = p2p_vv_seq(&session->have, &id) + 1;
 	if (hostile_draw(hostile, 3) == 0 || seq > INT64_MAX)
 		seq = 1 + hostile_draw(hostile, 5);
+	if (sim_hostile_owns(hostile->sim, &id))
+		return;
 	hostile_forge(hostile, &id, seq, &change);
 	/* an own replica would fork by it: the same seq, another content */
 	if (!sim_hostile_owns(hostile->sim, &id))
