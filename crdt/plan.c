@@ -53,8 +53,8 @@ void p2p_plan_free(struct p2p_plan *plan)
 	p2p_free(plan);
 }
 
-static uint64_t hash_of(const struct p2p_plan *plan, uint32_t table, const uint8_t *bytes,
-			size_t len)
+uint64_t p2p_plan_hash(const struct p2p_plan *plan, uint32_t table, const uint8_t *bytes,
+		       size_t len)
 {
 	const struct p2p_value value = {.type = P2P_BLOB, .bytes = bytes, .len = len};
 
@@ -68,7 +68,7 @@ struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, 
 
 	if (!plan->bucket_count)
 		return NULL;
-	row = plan->buckets[hash_of(plan, table, key, len) & (plan->bucket_count - 1)];
+	row = plan->buckets[p2p_plan_hash(plan, table, key, len) & (plan->bucket_count - 1)];
 	while (row && (row->table != table || row->len != len || memcmp(row->key, key, len) != 0))
 		row = row->chain;
 	return row;
@@ -84,7 +84,7 @@ static int buckets_grow(struct p2p_plan *plan)
 	for (i = 0; i < plan->count; i++) {
 		struct p2p_plan_row *row = plan->rows[i];
 
-		at = &buckets[hash_of(plan, row->table, row->key, row->len) & (count - 1)];
+		at = &buckets[p2p_plan_hash(plan, row->table, row->key, row->len) & (count - 1)];
 		row->chain = *at;
 		*at = row;
 	}
@@ -136,7 +136,7 @@ static int row_add(struct p2p_plan *plan, uint32_t table, const void *key, size_
 	row->table = table;
 	row->len = len;
 	plan->count = rows.count;
-	at = &plan->buckets[hash_of(plan, table, key, len) & (plan->bucket_count - 1)];
+	at = &plan->buckets[p2p_plan_hash(plan, table, key, len) & (plan->bucket_count - 1)];
 	row->chain = *at;
 	*at = row;
 	*out = row;
@@ -184,140 +184,6 @@ int p2p_plan_name_add(struct p2p_plan_row *row, const struct p2p_id *name)
 	return 0;
 }
 
-/* Claims of the rows that are loaded, found by hash. */
-static size_t group_bucket(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash)
-{
-	return (size_t)hash_of(plan, table, hash->bytes, sizeof(hash->bytes)) &
-	       (plan->group_buckets - 1);
-}
-
-static int groups_grow(struct p2p_plan *plan)
-{
-	size_t cap = plan->group_cap ? plan->group_cap * 2 : 64, buckets = cap * 2, i;
-	struct p2p_plan_group *groups;
-	uint32_t *heads;
-
-	/* one block: the groups, then the buckets */
-	groups = p2p_calloc(1, cap * sizeof(*groups) + buckets * sizeof(*heads));
-	if (!groups)
-		return P2P_ENOMEM;
-	heads = (uint32_t *)(void *)(groups + cap);
-	if (plan->group_count)
-		memcpy(groups, plan->groups, plan->group_count * sizeof(*groups));
-	p2p_free(plan->groups);
-	plan->groups = groups;
-	plan->group_heads = heads;
-	plan->group_cap = cap;
-	plan->group_buckets = buckets;
-	for (i = 0; i < plan->group_count; i++) {
-		size_t at = group_bucket(plan, groups[i].table, &groups[i].hash);
-
-		groups[i].next = heads[at];
-		heads[at] = (uint32_t)i + 1;
-	}
-	return 0;
-}
-
-/* NULL: nobody claims it yet. */
-static struct p2p_plan_group *group_find(const struct p2p_plan *plan, uint32_t table,
-					 const struct p2p_id *hash)
-{
-	uint32_t at = plan->group_buckets ? plan->group_heads[group_bucket(plan, table, hash)] : 0;
-
-	for (; at; at = plan->groups[at - 1].next)
-		if (plan->groups[at - 1].table == table &&
-		    p2p_id_cmp(&plan->groups[at - 1].hash, hash) == 0)
-			return &plan->groups[at - 1];
-	return NULL;
-}
-
-/* Stays where it is until the next call. */
-static int group_get(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash,
-		     struct p2p_plan_group **out)
-{
-	struct p2p_plan_group *group = group_find(plan, table, hash);
-	size_t at;
-	int rc;
-
-	*out = group;
-	if (group)
-		return 0;
-	rc = plan->group_count == plan->group_cap ? groups_grow(plan) : 0;
-	if (rc)
-		return rc;
-	group = &plan->groups[plan->group_count];
-	at = group_bucket(plan, table, hash);
-	group->table = table;
-	group->hash = *hash;
-	group->next = plan->group_heads[at];
-	plan->group_heads[at] = (uint32_t)++plan->group_count;
-	*out = group;
-	return 0;
-}
-
-static void entry_unique(struct p2p_plan *plan, size_t at)
-{
-	struct p2p_plan_entry *entry = &plan->entries[at];
-	struct p2p_plan_group *group = &plan->groups[entry->group];
-
-	if (entry->listed_unique)
-		return;
-	entry->listed_unique = true;
-	entry->next_unique = group->first_unique;
-	group->first_unique = (uint32_t)at + 1;
-}
-
-/* The row is unique from now on. */
-static void row_unique(struct p2p_plan *plan, const struct p2p_plan_row *row)
-{
-	size_t i;
-
-	for (i = 0; row->entry && i < row->claim_count + row->name_count; i++)
-		entry_unique(plan, row->entry - 1 + i);
-}
-
-static int entry_add(struct p2p_plan *plan, struct p2p_plan_row *row, const struct p2p_id *hash)
-{
-	size_t cap = plan->entry_cap ? plan->entry_cap * 2 : 64;
-	struct p2p_plan_entry *grown;
-	struct p2p_plan_group *group;
-	int rc = group_get(plan, row->table, hash, &group);
-
-	if (rc)
-		return rc;
-	if (plan->entry_count == plan->entry_cap) {
-		grown = p2p_realloc(plan->entries, cap * sizeof(*grown));
-		if (!grown)
-			return P2P_ENOMEM;
-		plan->entries = grown;
-		plan->entry_cap = cap;
-	}
-	grown = &plan->entries[plan->entry_count++];
-	memset(grown, 0, sizeof(*grown));
-	grown->row = row;
-	grown->group = (uint32_t)(group - plan->groups);
-	grown->next = group->first;
-	group->first = (uint32_t)plan->entry_count;
-	return 0;
-}
-
-static int row_index(struct p2p_plan *plan, struct p2p_plan_row *row)
-{
-	size_t i, first = plan->entry_count;
-	int rc = 0;
-
-	for (i = 0; i < row->claim_count && !rc; i++)
-		rc = entry_add(plan, row, &row->claims[i].hash);
-	for (i = 0; i < row->name_count && !rc; i++)
-		rc = entry_add(plan, row, &row->names[i]);
-	if (rc)
-		return rc;
-	row->entry = first + 1;
-	if (row->unique)
-		row_unique(plan, row);
-	return 0;
-}
-
 int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
 		 struct p2p_plan_row **out)
 {
@@ -337,12 +203,12 @@ int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t 
 		row->held = false;
 	row->unique = row->held;
 	row->visible = row->shown;
-	return rc || !row->live ? rc : row_index(plan, row);
+	return rc || !row->live ? rc : p2p_plan_row_index(plan, row);
 }
 
 bool p2p_plan_named(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *name)
 {
-	const struct p2p_plan_group *group = group_find(plan, table, name);
+	const struct p2p_plan_group *group = p2p_plan_group_find(plan, table, name);
 	uint32_t at = group ? group->first_unique : 0;
 
 	for (; at; at = plan->entries[at - 1].next_unique)
@@ -455,7 +321,7 @@ static int sharers_load(struct p2p_plan *plan, const struct p2p_plan_row *row,
 	struct p2p_plan_claim copy = *claim; /* loading does not move it, but who knows */
 	struct p2p_plan_group *group;
 	bool asked;
-	int rc = group_get(plan, row->table, &copy.hash, &group);
+	int rc = p2p_plan_group_get(plan, row->table, &copy.hash, &group);
 
 	if (rc)
 		return rc;
@@ -484,7 +350,7 @@ static int row_blocked(struct p2p_plan *plan, const struct p2p_plan_row *row, bo
 		const struct p2p_plan_group *group;
 
 		rc = sharers_load(plan, row, &row->claims[i], true);
-		group = rc ? NULL : group_find(plan, row->table, &row->claims[i].hash);
+		group = rc ? NULL : p2p_plan_group_find(plan, row->table, &row->claims[i].hash);
 		at = group ? group->first_unique : 0;
 		for (; at && !*out; at = plan->entries[at - 1].next_unique) {
 			const struct p2p_plan_row *other = plan->entries[at - 1].row;
@@ -500,7 +366,7 @@ static int row_blocked(struct p2p_plan *plan, const struct p2p_plan_row *row, bo
 static int queue_later(struct p2p_plan *plan, const struct p2p_plan_row *row,
 		       const struct p2p_id *hash)
 {
-	const struct p2p_plan_group *group = group_find(plan, row->table, hash);
+	const struct p2p_plan_group *group = p2p_plan_group_find(plan, row->table, hash);
 	uint32_t at = !group ? 0 : row->unique ? group->first_unique : group->first;
 	int rc = 0;
 
@@ -528,7 +394,7 @@ static int row_decide(struct p2p_plan *plan, struct p2p_plan_row *row)
 		return 0;
 	row->unique = row->live && !blocked;
 	if (row->unique)
-		row_unique(plan, row);
+		p2p_plan_row_unique(plan, row);
 	row->touched = true;
 	for (i = 0; i < row->claim_count && !rc; i++) {
 		rc = sharers_load(plan, row, &row->claims[i], row->unique);
@@ -556,7 +422,7 @@ static int freed_run(struct p2p_plan *plan, uint32_t table, const struct p2p_id 
 {
 	struct freed_each each = {plan};
 	struct p2p_plan_group *group;
-	int rc = group_get(plan, table, hash, &group);
+	int rc = p2p_plan_group_get(plan, table, hash, &group);
 
 	if (rc || group->freed)
 		return rc;

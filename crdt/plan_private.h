@@ -1,4 +1,5 @@
-/* What the files of the plan share: plan.c (rows, UNIQUE), plan_foreign.c (FOREIGN KEY). */
+/* What the files of the plan share: plan.c (rows, UNIQUE), plan_groups.c (who claims
+ * the same), plan_foreign.c (FOREIGN KEY). */
 #ifndef P2P_CRDT_PLAN_PRIVATE_H
 #define P2P_CRDT_PLAN_PRIVATE_H
 
@@ -57,6 +58,22 @@ struct p2p_plan_row *p2p_plan_find(const struct p2p_plan *plan, uint32_t table, 
 /* Known and loaded from now on. */
 int p2p_plan_get(struct p2p_plan *plan, uint32_t table, const void *key, size_t len,
 		 struct p2p_plan_row **out) P2P_MUST_CHECK;
+/* Who chooses these bytes does not choose where they are put. */
+uint64_t p2p_plan_hash(const struct p2p_plan *plan, uint32_t table, const uint8_t *bytes,
+		       size_t len);
+
+/* plan_groups.c */
+/* NULL: nobody claims it yet. */
+struct p2p_plan_group *p2p_plan_group_find(const struct p2p_plan *plan, uint32_t table,
+					   const struct p2p_id *hash);
+/* Stays where it is until the next call. */
+int p2p_plan_group_get(struct p2p_plan *plan, uint32_t table, const struct p2p_id *hash,
+		       struct p2p_plan_group **out) P2P_MUST_CHECK;
+/* The row is unique from now on. */
+void p2p_plan_row_unique(struct p2p_plan *plan, const struct p2p_plan_row *row);
+/* All that a row that was just loaded claims, and its names. */
+int p2p_plan_row_index(struct p2p_plan *plan, struct p2p_plan_row *row) P2P_MUST_CHECK;
+
 /* A loaded row of that name is visible. */
 bool p2p_plan_named(const struct p2p_plan *plan, uint32_t table, const struct p2p_id *name);
 int p2p_plan_push(struct p2p_plan_rows *list, struct p2p_plan_row *row) P2P_MUST_CHECK;
