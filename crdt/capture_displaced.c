@@ -1,7 +1,5 @@
 /* Rows that were captured, and pushed out of their table by a REPLACE before they were frozen: no
  * trigger told of it, and their values are gone; see capture_private.h. */
-#include <string.h>
-
 #include "crdt/capture_private.h"
 
 /* Is a row, captured and not frozen yet, still in the application's table? */
@@ -24,7 +22,8 @@ static int row_gone(struct p2p_capture *capture, const struct p2p_overlay_row *r
 	return *out ? 0 : rc;
 }
 
-/* The next row behind `row` (NULL: the first) that is gone, or NULL. */
+/* The next row behind `row` (NULL: the first) that is gone, or NULL. One that is there is not
+ * looked at again before the next scan. */
 static int next_gone(struct p2p_capture *capture, struct p2p_overlay_row **row)
 {
 	struct p2p_overlay_row *at = *row ? (*row)->next_row : capture->overlay.first;
@@ -38,6 +37,7 @@ static int next_gone(struct p2p_capture *capture, struct p2p_overlay_row **row)
 		rc = row_gone(capture, at, &gone);
 		if (rc || gone)
 			break;
+		at->scan = capture->scan;
 	}
 	*row = at;
 	return rc;
