@@ -14,7 +14,7 @@
 #include "crdt/parked.h"
 #include "proto/check.h"
 #include "proto/mem.h"
-#include "tests/support/mergekit.h"
+#include "tests/unit/crdt/twonodes.h"
 
 static const char sql_tables[] =
 	"CREATE TABLE word(k TEXT COLLATE NOCASE, part INTEGER, v, note TEXT DEFAULT 'none',"
@@ -25,9 +25,6 @@ static const char sql_tables[] =
 	"CREATE TABLE soft(k TEXT PRIMARY KEY, i INTEGER, t TEXT, r REAL);";
 
 enum { WORD, PAIR, USER, HARD, SOFT };
-
-static struct kit_mesh mesh;
-static struct kit_node a, b;
 
 static inline int setup(void **state)
 {
@@ -49,21 +46,10 @@ static inline int setup(void **state)
 	return 0;
 }
 
-static inline int teardown(void **state)
-{
-	(void)state;
-	kit_node_deinit(&a);
-	kit_node_deinit(&b);
-	kit_mesh_deinit(&mesh);
-	return 0;
-}
-
 static inline int each_setup(void **state)
 {
 	(void)state;
-	kit_node_clear(&a);
-	kit_node_clear(&b);
-	kit_mesh_forget(&mesh);
+	nodes_clear();
 	return 0;
 }
 

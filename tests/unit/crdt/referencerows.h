@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "proto/check.h"
-#include "tests/support/mergekit.h"
+#include "tests/unit/crdt/twonodes.h"
 
 static const char sql_tables[] =
 	"CREATE TABLE person(id INTEGER PRIMARY KEY, name TEXT UNIQUE,"
@@ -32,8 +32,6 @@ static const char sql_tables[] =
 
 enum { PERSON, ITEM, PART, EXTRA, WORD, USE, NODE, SEAT, TABLES };
 
-static struct kit_mesh mesh;
-static struct kit_node a, b;
 static size_t change_count;
 
 static inline int setup(void **state)
@@ -63,21 +61,10 @@ static inline int setup(void **state)
 	return 0;
 }
 
-static inline int teardown(void **state)
-{
-	(void)state;
-	kit_node_deinit(&a);
-	kit_node_deinit(&b);
-	kit_mesh_deinit(&mesh);
-	return 0;
-}
-
 static inline int each_setup(void **state)
 {
 	(void)state;
-	kit_node_clear(&a);
-	kit_node_clear(&b);
-	kit_mesh_forget(&mesh);
+	nodes_clear();
 	change_count = 0;
 	return 0;
 }
